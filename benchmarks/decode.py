@@ -1,0 +1,30 @@
+"""Decode and prefill speed of SmolLM2 in fp32, int8 and int4, beside the memory-bandwidth bound.
+
+    python benchmarks/decode.py [--quick] [--json FILE]
+
+The same measurement as `shrinkkit bench decode`; the rows also land in data/results/decode.json.
+"""
+
+from __future__ import annotations
+
+from common import arguments, finish
+
+from shrinkkit.bench import bench_decode
+
+if __name__ == "__main__":
+    options = arguments(__doc__)
+    rows = bench_decode(n_new=16, repeats=2) if options.quick else bench_decode()
+    finish(
+        "decode",
+        rows,
+        {
+            "version": "version",
+            "decode_tokens_per_s": "decode tokens/s",
+            "decode_vs_fp32": "x fp32",
+            "bound_tokens_per_s": "bound",
+            "prefill_ms": "prefill ms",
+            "prefill_speed_vs_fp32": "x fp32 ",
+        },
+        options,
+        key=("model", "version"),
+    )

@@ -1,0 +1,43 @@
+"""Quantization: the same numbers in fewer bits.
+
+Read in this order: `formats` (the grids), `affine` (rounding to a grid), `packing` (bits into
+bytes), `linear` (a layer that computes from packed weights) with its `kernels`, `model` (a whole
+model) and `io` (saving it).
+"""
+
+from shrinkkit.quant.affine import (
+    choose_qparams,
+    dequantize,
+    expand,
+    fake_quantize,
+    group,
+    quantize,
+    search_qparams,
+)
+from shrinkkit.quant.formats import NF4, Format, int_format
+from shrinkkit.quant.io import load, save, tensors_of
+from shrinkkit.quant.linear import QuantizedEmbedding, QuantizedLinear
+from shrinkkit.quant.model import dequantize_model, quantize_model
+from shrinkkit.quant.packing import pack, unpack
+
+__all__ = [
+    "NF4",
+    "Format",
+    "QuantizedEmbedding",
+    "QuantizedLinear",
+    "choose_qparams",
+    "dequantize",
+    "dequantize_model",
+    "expand",
+    "fake_quantize",
+    "group",
+    "int_format",
+    "load",
+    "pack",
+    "quantize",
+    "quantize_model",
+    "save",
+    "search_qparams",
+    "tensors_of",
+    "unpack",
+]

@@ -1,0 +1,219 @@
+"""Save a quantized model, and load it again: one safetensors file that carries its own recipe.
+
+The folder holds `shrinkkit.safetensors` (every tensor, packed), `config.json` and, if given, the
+tokenizer. The safetensors header holds the recipe as JSON: the format of each packed layer, what
+is tied to what, and a SHA-256 over all tensor bytes, so that a file that was cut short or changed
+is refused with a clear message instead of giving a model that talks nonsense.
+
+Packed tensors are written in the textbook layout (`packing.py`), not in the layout of the CPU that
+wrote them, so the file opens anywhere. Nothing is executed on loading: no pickle, no remote code.
+The folder is written beside its final name and renamed, so it is either complete or absent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from shrinkkit.errors import AssetError, InputError
+from shrinkkit.files import write_atomically
+from shrinkkit.quant.formats import Format
+from shrinkkit.quant.kernels import UNPACK
+from shrinkkit.quant.linear import QuantizedEmbedding, QuantizedLinear
+from shrinkkit.quant.packing import pack, unpack
+from shrinkkit.surgery import is_compressed, replace_module
+
+FILE = "shrinkkit.safetensors"
+VERSION = 1
+
+
+def _digest(tensors: dict[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def tensors_of(model: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Return what saving would write: (tensors by name, recipe).
+
+    Packed layers give `NAME.packed`, `NAME.scale` and, where the grid has one, `NAME.zero_point`,
+    itself packed to `bits` bits; tied tensors appear once.
+    """
+    layers: dict[str, dict[str, Any]] = {}
+    tied: dict[str, str] = {}
+    tensors: dict[str, torch.Tensor] = {}
+    covered: set[str] = set()
+    names = {id(module): name for name, module in model.named_modules()}
+    for name, module in model.named_modules():
+        if isinstance(module, QuantizedLinear):
+            fmt = module.format
+            stored = UNPACK.store(*module.qparams(), fmt)
+            if "zero_point" in stored:
+                zero_point = stored["zero_point"].cpu().reshape(1, -1)
+                stored["zero_point"] = pack(zero_point, fmt.bits)[0]
+            layers[name] = {key: getattr(fmt, key) for key in Format.__dataclass_fields__}
+            layers[name] |= {"in_features": module.in_features, "out_features": module.out_features}
+            tensors |= {f"{name}.{key}": value for key, value in stored.items()}
+            covered |= {f"{name}.{key}" for key in module._names()}
+        elif isinstance(module, QuantizedEmbedding):
+            tied[name] = names[id(module.source)]
+    seen: dict[tuple[int, torch.Size], str] = {}
+    for name, tensor in model.state_dict().items():
+        if name in covered:
+            continue
+        key = (tensor.data_ptr(), tensor.shape)
+        if tensor.numel() and key in seen:
+            tied[name] = seen[key]
+            continue
+        seen[key] = name
+        tensors[name] = tensor
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return tensors, {"version": VERSION, "layers": layers, "tied": tied}
+
+
+def save(model: nn.Module, folder: str | Path, tokenizer: Any = None) -> Path:
+    """Save a quantized transformers model to a folder, complete or not at all.
+
+    model: a transformers model with quantized layers.
+    folder: made, or replaced if shrinkkit wrote it before.
+    tokenizer: saved beside the model when given, so that `load_tokenizer(folder)` finds it.
+    Returns the folder.
+    Raises InputError for a model with nothing quantized or a folder that holds something else,
+    StorageError for a full disk.
+    """
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    if not is_compressed(model):
+        raise InputError(
+            "This model has no quantized layer; use model.save_pretrained(folder), or quantize it "
+            "first with quantize_model(model, bits=4)."
+        )
+    if not hasattr(model, "config"):
+        raise InputError("save needs a transformers model (one with a config).")
+    if folder.exists() and not (folder.is_dir() and _may_replace(folder)):
+        raise InputError(
+            f"folder={str(folder)!r} exists and was not written by shrinkkit; name a new folder."
+        )
+    tensors, recipe = tensors_of(model)
+    recipe["architecture"] = type(model).__name__
+    recipe["sha256"] = _digest(tensors)
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    with write_atomically(folder, needed_bytes=size) as temporary:
+        temporary.mkdir()
+        # one key: the header's keys come in no fixed order, and equal models make equal files
+        save_file(tensors, temporary / FILE, {"shrinkkit": json.dumps(recipe)})
+        model.config.save_pretrained(temporary)
+        if getattr(model, "generation_config", None) is not None:
+            model.generation_config.save_pretrained(temporary)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(temporary)
+    return folder
+
+
+def _may_replace(folder: Path) -> bool:
+    return (folder / FILE).exists() or not any(folder.iterdir())
+
+
+def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Read and verify the file; every way in which it can be damaged gets the same advice."""
+    from safetensors import SafetensorError, safe_open
+
+    advice = "Save the model again, or copy the file once more from where it came."
+    if not path.exists():
+        raise AssetError(f"{path.parent} has no {FILE}: no model that shrinkkit saved. {advice}")
+    try:
+        with safe_open(path, framework="pt") as opened:
+            recipe = json.loads((opened.metadata() or {})["shrinkkit"])
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        digest, version = recipe["sha256"], recipe["version"]
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise AssetError(
+            f"{path} is damaged or is not a shrinkkit file ({type(error).__name__}: {error}). "
+            f"{advice}"
+        ) from None
+    if version != VERSION:
+        raise AssetError(
+            f"{path} was written in format {version}; this shrinkkit reads {VERSION}. Update it."
+        )
+    if _digest(tensors) != digest:
+        raise AssetError(f"{path} was changed after it was saved (its SHA-256 differs). {advice}")
+    return tensors, recipe
+
+
+def load(folder: str | Path) -> nn.Module:
+    """Load a model that `save` wrote, verified, in eval mode.
+
+    folder: the folder given to `save`.
+    Returns the transformers model with its quantized layers.
+    Raises AssetError for a missing, truncated or changed file.
+    """
+    import transformers
+    from accelerate import init_empty_weights
+
+    folder = Path(folder)
+    tensors, recipe = _read(folder / FILE)
+    architecture = getattr(transformers, recipe["architecture"], None)
+    if not (isinstance(architecture, type) and hasattr(architecture, "config_class")):
+        raise AssetError(f"{folder} names an unknown architecture, {recipe['architecture']!r}.")
+    config = transformers.AutoConfig.from_pretrained(folder)
+    with init_empty_weights(include_buffers=False):
+        model = architecture(config)
+    for name, entry in recipe["layers"].items():
+        replace_module(model, name, _layer_from(name, entry, tensors))
+    for name, source in recipe["tied"].items():
+        _tie(model, name, source, recipe, config)
+    left = {name: tensor for name, tensor in tensors.items() if not _is_packed(name, recipe)}
+    left |= {name: left[source] for name, source in recipe["tied"].items() if source in left}
+    model.load_state_dict(left, strict=False, assign=True)
+    empty = [name for name, tensor in model.named_parameters() if tensor.is_meta]
+    if empty:
+        raise AssetError(f"{folder} lacks {len(empty)} tensors, {empty[0]} the first.")
+    if (folder / "generation_config.json").exists():
+        model.generation_config = transformers.GenerationConfig.from_pretrained(folder)
+    model.config.name_or_path = str(folder)
+    return model.eval()
+
+
+def _is_packed(name: str, recipe: dict[str, Any]) -> bool:
+    layer, _, leaf = name.rpartition(".")
+    return layer in recipe["layers"] and leaf != "bias"
+
+
+def _layer_from(
+    name: str, entry: dict[str, Any], tensors: dict[str, torch.Tensor]
+) -> QuantizedLinear:
+    entry = dict(entry)
+    shape = entry.pop("out_features"), entry.pop("in_features")
+    code = entry.pop("code")
+    fmt = Format(**entry, code=tuple(code) if code else None)
+    parts = {key: tensors[f"{name}.{key}"] for key in ("packed", "scale")}
+    if not fmt.symmetric:
+        flat = unpack(tensors[f"{name}.zero_point"][None], fmt.bits, parts["scale"].numel())
+        parts["zero_point"] = flat.view(parts["scale"].shape)
+    return QuantizedLinear.from_integers(
+        *UNPACK.load(parts, fmt, shape), fmt, tensors.get(f"{name}.bias")
+    )
+
+
+def _tie(model: nn.Module, name: str, source: str, recipe: dict[str, Any], config: Any) -> None:
+    """Let an embedding read the packed rows of another layer."""
+    if source not in recipe["layers"]:
+        return  # two names of one plain tensor: load_state_dict gives both the same
+    own = source == f"{name}.table"
+    old = model.get_submodule(name)
+    dtype = getattr(config, "dtype", None) or torch.float32
+    table = QuantizedEmbedding(
+        model.get_submodule(source),
+        tied=not own,
+        padding_idx=old.padding_idx,
+        dtype=dtype if isinstance(dtype, torch.dtype) else torch.float32,
+    )
+    replace_module(model, name, table)

@@ -1,0 +1,174 @@
+"""Rounding to a grid: by hand, against torch, and by its invariants."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shrinkkit.errors import InputError
+from shrinkkit.quant import (
+    NF4,
+    Format,
+    choose_qparams,
+    dequantize,
+    expand,
+    fake_quantize,
+    int_format,
+    quantize,
+    search_qparams,
+)
+
+WEIGHT = torch.tensor([[-0.5, 0.0, 0.25, 1.0], [3.0, 1.0, -1.0, 0.5]])
+
+
+def _round_trip(weight, fmt, choose=choose_qparams):
+    scale, zero_point = choose(weight, fmt)
+    return dequantize(quantize(weight, scale, zero_point, fmt), scale, zero_point, fmt)
+
+
+def test_symmetric_by_hand():
+    fmt = Format(3, True, scale_bits=32)  # q in -3..3
+    scale, zero_point = choose_qparams(WEIGHT, fmt)
+    torch.testing.assert_close(scale, torch.tensor([[1 / 3], [1.0]]))
+    assert zero_point.tolist() == [[0], [0]]
+    assert quantize(WEIGHT, scale, zero_point, fmt).tolist() == [[-2, 0, 1, 3], [3, 1, -1, 0]]
+
+
+def test_asymmetric_by_hand():
+    fmt = Format(2, False, scale_bits=32)  # q in 0..3
+    scale, zero_point = choose_qparams(WEIGHT, fmt)
+    torch.testing.assert_close(scale, torch.tensor([[1.5 / 3], [4.0 / 3]]))
+    assert zero_point.tolist() == [[1], [1]]  # -min / scale = 1 and 0.75
+    q = quantize(WEIGHT, scale, zero_point, fmt)
+    assert q.tolist() == [[0, 1, 1, 3], [3, 2, 0, 1]]  # 0.25 / 0.5 rounds to even 0
+    torch.testing.assert_close(
+        dequantize(q, scale, zero_point, fmt)[0], torch.tensor([-0.5, 0.0, 0.0, 1.0])
+    )
+
+
+@pytest.mark.parametrize("bits", [8, 4, 3])
+@pytest.mark.parametrize("symmetric", [True, False], ids=["symmetric", "asymmetric"])
+def test_equals_torch_fake_quantize_per_channel(bits, symmetric):
+    weight = torch.randn(16, 64, generator=torch.Generator().manual_seed(bits))
+    fmt = Format(bits, symmetric)
+    scale, zero_point = choose_qparams(weight, fmt)
+    expected = torch.fake_quantize_per_channel_affine(
+        weight, scale[:, 0], zero_point[:, 0], 0, fmt.qmin, fmt.qmax
+    )
+    torch.testing.assert_close(fake_quantize(weight, fmt), expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    bits=st.integers(2, 8),
+    symmetric=st.booleans(),
+    group_size=st.one_of(st.none(), st.integers(1, 24)),
+    seed=st.integers(0, 10**6),
+    magnitude=st.sampled_from([1e-6, 1.0, 1e4]),
+)
+def test_error_is_at_most_half_a_step(bits, symmetric, group_size, seed, magnitude):
+    weight = magnitude * torch.randn(5, 24, generator=torch.Generator().manual_seed(seed))
+    fmt = int_format(bits, group_size=group_size, symmetric=symmetric, scale_bits=32)
+    scale, zero_point = choose_qparams(weight, fmt)
+    error = (_round_trip(weight, fmt) - weight).abs()
+    # asymmetric: the zero point is rounded too, which moves the ends by up to half a step more
+    limit = (0.5 if symmetric else 1.0) * expand(scale, weight.shape, fmt) * (1 + 1e-5)
+    assert (error <= limit).all()
+    assert (scale > 0).all()
+    assert int(zero_point.min()) >= fmt.qmin
+
+
+def test_a_short_last_group_is_its_own_group():
+    weight = torch.randn(3, 10, generator=torch.Generator().manual_seed(0))
+    fmt = int_format(4, group_size=4)
+    pieces = weight.split(4, dim=1)
+    by_hand = torch.cat(
+        [fake_quantize(piece, int_format(4, symmetric=False)) for piece in pieces], dim=1
+    )
+    assert torch.equal(fake_quantize(weight, fmt), by_hand)
+    searched = torch.cat(
+        [fake_quantize(p, int_format(4, symmetric=False), search=True) for p in pieces], dim=1
+    )
+    assert torch.equal(fake_quantize(weight, fmt, search=True), searched)
+
+
+def test_per_tensor_has_one_scale():
+    scale, zero_point = choose_qparams(WEIGHT, Format(8, False, "per_tensor", scale_bits=32))
+    assert scale.shape == zero_point.shape == (1, 1)
+    torch.testing.assert_close(scale, torch.tensor([[4 / 255]]))
+
+
+def test_nf4_picks_the_nearest_code_by_brute_force():
+    weight = torch.randn(4, 128, generator=torch.Generator().manual_seed(1))
+    scale = weight.view(4, 2, 64).abs().amax(2).bfloat16().float()
+    code = torch.tensor(NF4.code)
+    table = scale.repeat_interleave(64, 1)[..., None] * code  # [4, 128, 16]
+    nearest = (table - weight[..., None]).abs().argmin(-1)
+    chosen = table.gather(-1, nearest[..., None])[..., 0]
+    torch.testing.assert_close(fake_quantize(weight, NF4), chosen)
+
+
+@pytest.mark.parametrize("fmt", [Format(4, True), Format(4, False), NF4], ids=str)
+@pytest.mark.parametrize("value", [0.0, 0.7, -0.7])
+def test_constant_rows_and_zeros_survive(fmt, value):
+    weight = torch.full((2, 64), value)
+    torch.testing.assert_close(fake_quantize(weight, fmt), weight, rtol=0.005, atol=0)
+
+
+def test_zero_weights_stay_exactly_zero():
+    weight = torch.randn(8, 64, generator=torch.Generator().manual_seed(2))
+    weight[:, ::3] = 0
+    for bits in (2, 3, 4, 8):
+        for symmetric in (True, False):
+            rounded = fake_quantize(weight, int_format(bits, group_size=16, symmetric=symmetric))
+            assert (rounded[:, ::3] == 0).all()
+
+
+@pytest.mark.parametrize("fmt", [Format(2), Format(3, False), int_format(4, group_size=8)], ids=str)
+def test_search_never_loses_to_min_and_max_in_the_error_it_counts(fmt):
+    weight = torch.randn(32, 64, generator=torch.Generator().manual_seed(3)) ** 3  # heavy tails
+    groups = weight.view(32, -1, fmt.group_size or 64)
+    counts = groups.abs() + groups.square().mean(2, keepdim=True).sqrt()
+
+    def error(search):
+        rounded = fake_quantize(weight, fmt, search=search).view(groups.shape)
+        return (counts * (rounded - groups).square()).sum(2)
+
+    assert (error(True) <= error(False) * (1 + 1e-6)).all()
+    assert error(True).sum() < 0.99 * error(False).sum()
+
+
+def test_more_bits_and_smaller_groups_err_less():
+    weight = torch.randn(32, 128, generator=torch.Generator().manual_seed(4))
+    by_bits = [
+        (fake_quantize(weight, int_format(b, group_size=32)) - weight).norm() for b in range(2, 9)
+    ]
+    assert by_bits == sorted(by_bits, reverse=True)
+    by_group = [
+        (fake_quantize(weight, int_format(4, group_size=g)) - weight).norm() for g in (16, 64, 128)
+    ]
+    assert by_group == sorted(by_group)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision_weights_are_rounded_as_their_float_values(dtype):
+    weight = torch.randn(4, 32, generator=torch.Generator().manual_seed(5)).to(dtype)
+    assert torch.equal(fake_quantize(weight, Format(4)), fake_quantize(weight.float(), Format(4)))
+
+
+@pytest.mark.parametrize(
+    ("weight", "words"),
+    [
+        (torch.tensor([[1.0, float("nan")]]), "weight must hold finite numbers, but 1 NaN"),
+        (torch.tensor([[1.0, float("inf")]]), "1 infinite"),
+        (torch.ones(3), r"shape \(3,\)"),
+        (torch.ones(0, 3), "non-empty"),
+    ],
+    ids=["nan", "inf", "vector", "empty"],
+)
+@pytest.mark.parametrize("choose", [choose_qparams, search_qparams])
+def test_bad_weights_are_refused(weight, words, choose):
+    with pytest.raises(InputError, match=words):
+        choose(weight, Format(4))

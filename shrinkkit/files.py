@@ -266,6 +266,6 @@ def _plain_storage_errors(
         needed = f"{needed_bytes:,}" if needed_bytes else f"More than {too_little:,}"
         raise StorageError(
             f"{path} was not written: the disk is full or a size limit was reached. {needed} "
-            f"bytes are needed and {free:,} bytes are free in {where}. Nothing half-written was left. Make "
-            "room, or set SHRINKKIT_CACHE to a folder on a disk with more of it."
+            f"bytes are needed and {free:,} bytes are free in {where}. Nothing half-written was "
+            "left. Make room, or set SHRINKKIT_CACHE to a folder on a disk with more of it."
         ) from error

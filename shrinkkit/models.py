@@ -35,7 +35,7 @@ from shrinkkit.assets import ASSETS, asset_path
 from shrinkkit.cache import cached_folder
 from shrinkkit.errors import InputError, near_matches
 from shrinkkit.files import cache_dir
-from shrinkkit.opening import auto_class, own_memory, plain_load_errors, quiet
+from shrinkkit.opening import auto_class, hub_options, own_memory, plain_load_errors, quiet
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -113,9 +113,9 @@ def load_model(
 
         return load(place).to(device).eval()
     with plain_load_errors(name, place, _HELP), quiet(place is not None):
-        source = str(place or name)
-        model = auto_class(source).from_pretrained(
-            source, dtype=dtype, use_safetensors=True, trust_remote_code=False
+        source, options = str(place or name), hub_options(place)
+        model = auto_class(source, **options).from_pretrained(
+            source, dtype=dtype, use_safetensors=True, trust_remote_code=False, **options
         )
     if name in EMBEDDED:  # not the cache folder's path, which differs between machines
         model.config._name_or_path = name
@@ -136,7 +136,9 @@ def load_tokenizer(name: str | Path = "smollm2-135m") -> PreTrainedTokenizerFast
 
     name, place = _resolve(name)
     with plain_load_errors(name, place, _HELP):
-        tokenizer = AutoTokenizer.from_pretrained(str(place or name), trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(place or name), trust_remote_code=False, **hub_options(place)
+        )
     if name in EMBEDDED:
         tokenizer.name_or_path = name
     return tokenizer

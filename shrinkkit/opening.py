@@ -8,6 +8,9 @@ exception stays attached as the cause.
 
 from __future__ import annotations
 
+import socket
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,12 +22,32 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def auto_class(source: str) -> Any:
+def hub_options(place: Path | None) -> dict[str, Any]:
+    """Return options for `from_pretrained`: without a network, look in the hub's cache only.
+
+    The hub's client tries again for half a minute before it says that there is no network; one
+    look at whether its address answers at all takes a moment.
+    """
+    from huggingface_hub import constants
+
+    # Behind a proxy the address does not answer directly, which says nothing.
+    if place is not None or constants.HF_HUB_OFFLINE or urllib.request.getproxies():
+        return {}
+    address = urllib.parse.urlsplit(constants.ENDPOINT)
+    port = address.port or (80 if address.scheme == "http" else 443)
+    try:
+        socket.create_connection((address.hostname or "", port), timeout=5).close()
+    except OSError:
+        return {"local_files_only": True}
+    return {}
+
+
+def auto_class(source: str, **options: Any) -> Any:
     """Return transformers' class of models for the checkpoint's own architecture."""
     import transformers
     from transformers.models.auto import modeling_auto as auto
 
-    config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
+    config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
     saved_as = " ".join(config.architectures or [])
     if "ForSequenceClassification" in saved_as:
         return transformers.AutoModelForSequenceClassification

@@ -246,3 +246,32 @@ def test_what_is_not_there_is_said(
     kind, said = downloaded[case]
     assert kind == "InputError"
     assert message in str(said)
+
+
+def test_no_network_is_found_out_at_once(tmp_path: Path) -> None:
+    with serve_hub(tmp_path) as address:
+        pass  # its port is closed again
+    code = """
+import time
+from shrinkkit.models import load_model
+start = time.monotonic()
+try:
+    load_model("tiny/llama")
+except Exception as error:
+    print(round(time.monotonic() - start), type(error).__name__, str(error))
+"""
+    surroundings = {
+        "HF_ENDPOINT": address,
+        "HF_HUB_OFFLINE": "0",
+        "PYTHONPATH": str(Path(shrinkkit.__file__).parent.parent),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={k: v for k, v in os.environ.items() if "proxy" not in k.lower()} | surroundings,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    seconds, kind, said = done.stdout.split(maxsplit=2)
+    assert (kind, "could not be reached" in said) == ("AssetError", True), done.stderr
+    assert int(seconds) < 20  # the hub's client alone would try for 25 seconds

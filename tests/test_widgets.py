@@ -137,6 +137,23 @@ def test_no_label_of_the_history_charts_covers_another():
             assert not any(box.overlaps(other) for other in boxes[:number])
 
 
+def test_kept_chart_orders_tasks_and_names_both_ends():
+    drawing = history.draw_kept({"a": 99.0, "b": 80.0, "c": 105.0}, 97, what="share kept")
+    assert "from 80.0 % (b) to 105.0 % (c)" in drawing.words
+    assert "claimed 97 %" in drawing.words
+    ticks = [tick.get_text() for tick in drawing.figure.axes[0].get_yticklabels()]
+    assert ticks == ["b", "a", "c"]
+
+
+def test_speed_chart_draws_the_bound_of_the_roofline():
+    # 1,000 weights of 32 bits are 4,000 bytes: at 40,000 a second 10 times; at 2 bits 160 times
+    drawing = drivers.draw_speed(1000, 40_000, {32: 7.0}, name="a toy")
+    limits = drawing.figure.axes[0].lines[0]
+    assert list(limits.get_xdata())[::7] == [32, 2]
+    assert list(limits.get_ydata())[::7] == pytest.approx([10, 160])
+    assert "7 at 32 bits" in drawing.words
+
+
 def test_nothing_to_draw_is_refused():
     with pytest.raises(InputError, match="models has no rows"):
         history.draw_growth(load_models().head(0))

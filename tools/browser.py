@@ -63,13 +63,15 @@ def installed() -> Iterator[str]:
     for name in NAMES:
         if path := shutil.which(name):
             yield path
-    yield from (path for path in MAC_APPS if Path(path).exists())
+    yield from (path for path in (*MAC_APPS, downloaded()) if Path(path).exists())
+
+
+def downloaded() -> str:
+    """Return where playwright keeps its own download, whether or not there is one."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        path = playwright.chromium.executable_path
-    if Path(path).exists():
-        yield path
+        return playwright.chromium.executable_path
 
 
 def find() -> str | None:

@@ -35,6 +35,7 @@ LANGUAGE = {"file_extension": ".py", "mimetype": "text/x-python", "name": "pytho
 KEPT_CELL_METADATA = ("deletable", "editable", "nbgrader", "tags")
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+REPOSITORY = re.compile(r"(github(?:\.com)?)/[\w.-]+/[\w.-]+")
 PROGRESS_BAR = re.compile(r"^[^\n]*\d+%\|[^\n]*(\n|$)|^[^\n]*\d+it \[[^\n]*(\n|$)", re.MULTILINE)
 
 
@@ -119,7 +120,8 @@ def clean(notebook: NotebookNode) -> NotebookNode:
     """Return a copy that holds what a reader sees and nothing that differs from run to run.
 
     - Metadata: the kernel's name and the language; of the cells, tags and nbgrader's.
-    - Cell ids made from the cells' contents, so that the same lesson has the same ids.
+    - Cell ids made from the cells' contents, so that the same lesson has the same ids, in a fork
+      (whose badges and set-up cells name another repository) too.
     - No widget views (without a kernel they read "model not found"; a static figure stands
       beside each), no progress bars, and printed text as one piece.
     """
@@ -138,9 +140,10 @@ def clean(notebook: NotebookNode) -> NotebookNode:
 
 
 def _cell_id(cell: NotebookNode, seen: set[str]) -> str:
+    source = REPOSITORY.sub(r"\1", cell.source)
     repeat = 0
     while True:
-        text = f"{cell.cell_type}\n{cell.source}\n{repeat}"
+        text = f"{cell.cell_type}\n{source}\n{repeat}"
         cell_id = hashlib.sha256(text.encode()).hexdigest()[:8]
         if cell_id not in seen:
             seen.add(cell_id)

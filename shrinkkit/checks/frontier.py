@@ -38,6 +38,7 @@ def load_mistakes(n_parameters: int, bits: float) -> dict[str, float]:
         "the result is in bytes: divide it by 2**30": right * GIB,
         "the result is in MiB: a GiB has 2**30 bytes": right * 2**10,
         "the result is in KiB: a GiB has 2**30 bytes": right * 2**20,
+        "it was divided by 2 ^ 30, which is 28: Python writes a power as 2**30": right * GIB / 28,
         "bits were taken for bytes: eight bits are a byte": right * 8,
         "bits were taken for bytes, and GB for GiB": right * 8 * GIB / 1e9,
         "bits were multiplied by 8: eight bits are one byte, so divide": right * 64,
@@ -56,7 +57,7 @@ def judge_memory_to_load(memory_to_load_gib: Attempt) -> None:
         close(
             memory_to_load_gib(n_parameters, bits),
             load_gib(n_parameters, bits),
-            f"the memory for {n_parameters:,} weights of {bits} bits",
+            f"the result of memory_to_load_gib({n_parameters}, {bits})",
             "Bits to bytes, then bytes to GiB.",
             lookalikes=load_mistakes(n_parameters, bits),
         )
@@ -64,11 +65,11 @@ def judge_memory_to_load(memory_to_load_gib: Attempt) -> None:
 
 # n_layers, hidden_size, n_heads, n_kv_heads, n_users, context_tokens, bits
 CACHE_CASES = [
-    (30, 576, 9, 3, 5, 700, 16),
+    (30, 576, 9, 3, 5, 700, 32),
     (32, 4096, 32, 32, 1, 2048, 16),  # every query head has a KV head of its own
     (18, 2048, 8, 1, 20, 1, 8),  # one KV head for all
     (2, 96, 6, 2, 3, 10, 4),
-    (80, 8192, 64, 8, 7, 100_000, 32),
+    (80, 8192, 64, 8, 7, 100_000, 16),
 ]
 
 
@@ -128,15 +129,14 @@ def judge_kv_cache_bytes(kv_cache_bytes: Attempt) -> None:
         close(
             kv_cache_bytes(*case),
             cache_bytes(*case),
-            "the KV cache of (n_layers, hidden_size, n_heads, n_kv_heads, n_users, "
-            f"context_tokens, bits) = {case}",
+            f"the result of kv_cache_bytes{case}",
             lookalikes=cache_mistakes(*case),
         )
 
 
 # weights_bytes, kv_bytes_per_token, n_users, context_tokens, bandwidth_gb_per_s
 DECODE_CASES = [
-    (13_400_000_000, 524_288, 8, 1500, 1555),
+    (13_400_000_000, 524_288, 6, 1500, 1555),
     (538_000_000, 46_080, 1, 300, 21.5),
     (269_000_000, 23_040, 100, 8192, 77),
     (4_000_000_000, 131_072, 3, 0, 400),  # the first token: nothing is kept yet
@@ -190,8 +190,7 @@ def judge_decode_bound(decode_tokens_per_s: Attempt) -> None:
         close(
             decode_tokens_per_s(*case),
             tokens_per_s(*case),
-            "the speed for (weights_bytes, kv_bytes_per_token, n_users, context_tokens, "
-            f"bandwidth_gb_per_s) = {case}",
+            f"the result of decode_tokens_per_s{case}",
             lookalikes=decode_mistakes(*case),
         )
 
@@ -250,7 +249,7 @@ def judge_training_gpu_hours(training_gpu_hours: Attempt) -> None:
         close(
             training_gpu_hours(*case),
             gpu_hours(*case),
-            f"the GPU-hours for (n_parameters, n_tokens, peak_tflops, utilisation) = {case}",
+            f"the result of training_gpu_hours{case}",
             lookalikes=training_mistakes(*case),
         )
 

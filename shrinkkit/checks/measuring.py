@@ -1,7 +1,7 @@
 """Check the exercises of lesson 02: perplexity, KL divergence, an interval, a fair comparison.
 
 Here are the inputs and the comparisons; `measuring_truths.py` has the truths and
-`measuring_mistakes.py` the values of the usual mistakes.
+`measuring_mistakes_*.py` the values of the usual mistakes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from shrinkkit.checks import measuring_mistakes as mistakes
+from shrinkkit.checks import measuring_mistakes_quality as quality
+from shrinkkit.checks import measuring_mistakes_samples as samples
 from shrinkkit.checks import measuring_truths as truths
 from shrinkkit.checks.judge import Attempt, Exercise, close, describe, must
 from shrinkkit.checks.measuring_truths import Array, random_logits
@@ -41,8 +42,8 @@ def judge_perplexity(perplexity: Attempt) -> None:
             perplexity(torch.from_numpy(logits), torch.from_numpy(tokens)),
             truths.perplexity(logits, tokens),
             f"the perplexity of {n_samples} window(s) of {seq_len} tokens",
-            "exp of the mean of -log p(token), over the tokens 2 to seq_len of all windows.",
-            lookalikes=mistakes.perplexity_mistakes(logits, tokens),
+            "It is exp of the mean of -log p(token), over the tokens 2 to seq_len of all windows.",
+            lookalikes=quality.perplexity_mistakes(logits, tokens),
         )
 
 
@@ -69,9 +70,9 @@ def judge_kl(kl_divergence: Attempt) -> None:
             kl_divergence(torch.from_numpy(reference), torch.from_numpy(compressed)),
             truths.kl_divergence(reference, compressed),
             f"the KL divergence of logits {list(reference.shape)}",
-            "The sum of p * (log p - log q) over the vocabulary, p being the reference's "
+            "It is the sum of p * (log p - log q) over the vocabulary, p being the reference's "
             "probabilities; then the mean over all positions.",
-            lookalikes=mistakes.kl_mistakes(reference, compressed),
+            lookalikes=quality.kl_mistakes(reference, compressed),
             atol=1e-5,
         )
 
@@ -96,7 +97,7 @@ def judge_wilson_interval(wilson_interval: Attempt) -> None:
             torch.tensor(truths.wilson(successes, n, confidence), dtype=torch.float64),
             f"the interval for {successes} of {n} at confidence {confidence}",
             "It has the ends (middle ± spread) / (1 + z**2 / n).",
-            lookalikes=mistakes.wilson_mistakes(successes, n, confidence),
+            lookalikes=samples.wilson_mistakes(successes, n, confidence),
         )
 
 
@@ -118,14 +119,13 @@ def judge_speedup(speedup: Attempt) -> None:
             speedup(torch.from_numpy(slow), torch.from_numpy(fast)), 3, "return median, low, high"
         )
         right = truths.speedup(slow, fast)
-        looks = mistakes.speedup_mistakes(slow, fast)
+        looks = samples.speedup_mistakes(slow, fast)
         for i, part in enumerate(("median", "lower quartile", "upper quartile")):
             close(
                 got[i],
                 right[i],
                 f"the {part} of the speed-up over {len(slow)} turn(s)",
-                "ratios = slow_ms / fast_ms, one for each turn; then the median and quartiles of "
-                "the ratios.",
+                "Divide slow_ms by fast_ms turn by turn; then take median and quartiles.",
                 lookalikes=looks[i],
             )
 

@@ -48,8 +48,9 @@ def memory_bandwidth(
 def bytes_per_token(model: nn.Module) -> int:
     """Count the bytes of weights that decoding one token reads: all linear layers and the head.
 
-    Each weight once, packed ones as they lie in memory. Of an embedding only one row is read, so
-    it does not count; but where it is tied to the head, the head's full read does.
+    Packed weights count as they lie in memory. Of an embedding only one row is read, so it does not
+    count; but where it is tied to the head, the head's full read does. Two layers that share one
+    weight read it twice: sharing saves memory, not reading.
 
     model: any module with linear layers.
     Returns bytes.
@@ -58,7 +59,7 @@ def bytes_per_token(model: nn.Module) -> int:
     >>> bytes_per_token(nn.Sequential(nn.Embedding(100, 4), nn.Linear(4, 3)))  # 15 numbers
     60
     """
-    total, seen = 0, set()
+    total = 0
     embedding = input_embedding(model)  # a packed one of its own holds a packed layer as its table
     looked_up = set() if embedding is None else set(model.get_submodule(embedding).modules())
     for module in model.modules():
@@ -68,8 +69,7 @@ def bytes_per_token(model: nn.Module) -> int:
             total += int(module.nbytes)
         elif isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D":  # GPT-2's linear
             for tensor in (module.weight, module.bias):
-                if tensor is not None and id(tensor) not in seen:
-                    seen.add(id(tensor))
+                if tensor is not None:
                     total += tensor.numel() * tensor.element_size()
     if total == 0:
         raise InputError(f"model is a {type(model).__name__} without linear layers.")

@@ -59,7 +59,8 @@ def draw_bars(
             end = max(end, limits[name])
         ends.append(end)
     for row, (name, end) in enumerate(zip(values, ends, strict=True)):
-        ax.text(end + 0.015 * max(ends), row, texts[name], va="center")
+        behind = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+        ax.text(end + 0.015 * max(ends), row, texts[name], va="center", bbox=behind)
     longest = max(len(text) for text in texts.values())
     ax.set_xlim(0, max(ends) * (1.08 + 0.022 * longest))
     ax.set_yticks(range(len(values)), list(values), color=INK)

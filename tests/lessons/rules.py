@@ -134,15 +134,12 @@ def set_up_cell() -> str:
     """Return the set-up cell, with the repository's owner/name from pyproject.toml."""
     settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     repo = re.search(r'(?ms)^\[tool\.shrinkkit\].*?^repo\s*=\s*"([^"]+)"', settings)[1]
-    return "\n".join(
-        (
-            "import importlib.util",
-            "",
-            "# Colab: install the course, and leave torch and numpy alone.",
-            'if importlib.util.find_spec("shrinkkit") is None:',
-            f'    %pip install -q "shrinkkit[course] @ git+https://github.com/{repo}"',
-            "    !shrinkkit install-assets",
-        )
+    return (
+        "import importlib.util\n\n"
+        "# Colab: install the course, and leave torch and numpy alone.\n"
+        'if importlib.util.find_spec("shrinkkit") is None:\n'
+        f'    %pip install -q "shrinkkit[course] @ git+https://github.com/{repo}"\n'
+        "    !shrinkkit install-assets"
     )
 
 

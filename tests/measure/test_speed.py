@@ -187,6 +187,12 @@ def test_bytes_per_token_counts_packed_layers_as_they_lie_in_memory(tiny_llama):
     assert bytes_per_token(quantize_model(tiny_llama, 8)) < 0.3 * bytes_per_token(tiny_llama)
 
 
+def test_layers_that_share_a_weight_read_it_twice():
+    first, second = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)
+    second.weight = first.weight
+    assert bytes_per_token(nn.Sequential(first, second)) == 2 * 64
+
+
 def test_a_packed_embedding_of_its_own_is_only_looked_up(tiny_llama):
     model = quantize_model(tiny_llama, 8)
     before = bytes_per_token(model)

@@ -58,6 +58,17 @@ def test_clean_makes_the_same_ids_again_and_no_two_alike() -> None:
     assert len(set(ids)) == 3
 
 
+def test_a_fork_has_the_same_ids() -> None:
+    source = '%pip install "shrinkkit @ git+https://github.com/shrinkkit/shrinkkit"'
+    badge = "[![Colab](b.svg)](https://colab.research.google.com/github/shrinkkit/shrinkkit/blob/x)"
+    cells = [new.new_code_cell(source), new.new_markdown_cell(badge)]
+    first = clean(new.new_notebook(cells=cells))
+    for cell in cells:
+        cell.source = cell.source.replace("shrinkkit/shrinkkit", "me/my-fork")
+    second = clean(new.new_notebook(cells=cells))
+    assert [cell["id"] for cell in first.cells] == [cell["id"] for cell in second.cells]
+
+
 def test_clean_twice_is_clean_once() -> None:
     output = printed("a\rb\n\x1b[1mbold\x1b[0m\n")
     once = clean(new.new_notebook(cells=[new.new_code_cell("x", outputs=[output])]))

@@ -19,11 +19,11 @@ lab: env ## open the course in JupyterLab (the first time also installs it into 
 test: env ## everything: style, unit tests, every lesson, every exercise, a real browser
 	@CHROME="$$($(PY) tools/browser.py)" && export CHROME && \
 	$(PY) -m ruff check --quiet . && $(PY) -m ruff format --quiet --check . && \
-	$(PY) -m pytest
+	$(PY) -m pytest --durations=15
 
 check: env ## style and unit tests, in under two minutes
 	@$(PY) -m ruff check --quiet . && $(PY) -m ruff format --quiet --check . && \
-	$(PY) -m pytest -m "$(UNIT)"
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "$(UNIT)"
 
 notebooks: env ## run every lesson in order and save its outputs (not made by hand: minutes)
 	@$(PY) tools/run_notebooks.py --save

@@ -38,6 +38,24 @@ def test_unjoined_marks_have_no_line():
     assert ax.lines[0].get_linestyle() == "None"
 
 
+def test_logarithmic_y_is_said_and_ticks_are_plain_numbers():
+    drawing = draw_lines([1, 2, 3], {"A": [400.0, 80.0, 75.0]}, log_y=True, **NAMES)
+    ax = drawing.figure.axes[0]
+    assert ax.get_yscale() == "log"
+    assert ax.get_ylabel() == "ms, logarithmic"
+    drawing.figure.canvas.draw()
+    shown = [label.get_text() for label in ax.get_yticklabels()]
+    assert "100" in shown
+    assert not any("^" in text for text in shown)
+    with pytest.raises(InputError, match="above 0"):
+        draw_lines([1], {"A": [0.0]}, log_y=True, **NAMES)
+
+
+def test_whole_numbers_get_whole_ticks():
+    drawing = draw_lines([1, 2, 3, 4], {"A": [1.0, 2.0, 3.0, 4.0]}, **NAMES)
+    assert all(tick == int(tick) for tick in drawing.figure.axes[0].get_xticks())
+
+
 @pytest.mark.parametrize(
     ("x", "series"),
     [([1, 2], {}), ([], {"A": []}), ([1, 2], {"A": [1.0]})],

@@ -83,9 +83,9 @@ def test_ends_of_every_slider_draw(widget, place):
 def test_sentence_follows_the_sum():
     """7 billion parameters: 13 GiB at 16 bits, a quarter of that at 4."""
     widget = explore.load_widget()
-    assert "fits on 5 of them" in widget.sentence.value
+    assert "fit on 5 of 11 devices" in widget.sentence.value
     explore.controls(widget)["bits"].value = 4  # 3.3 GiB go into 70 % of a 6 GiB phone
-    assert f"fits on {len(load_devices())} of them" in widget.sentence.value
+    assert f"fit on {len(load_devices())} of" in widget.sentence.value
     assert "3.26 GiB" in widget.picture.value
 
 
@@ -109,7 +109,7 @@ def test_drawings_say_the_numbers_they_show():
     assert "2 GiB for each user" in served.words
     assert "29 users fit" in served.words
     fit = drivers.draw_fit(devices.loc["H100 80 GB"], models.loc[["GPT-3"]], bits=16)
-    assert "0 of them fit" in fit.words
+    assert "0 of 1 models fit" in fit.words
 
 
 def test_weak_figures_are_drawn_hollow():

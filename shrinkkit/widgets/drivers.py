@@ -48,8 +48,8 @@ def draw_load(
     fitting = [name for name, fit in zip(rows["name"], able, strict=True) if fit]
     said = (
         f"Bar chart of {len(rows)} devices and the memory that a model may use on each. A dashed "
-        f"line marks {words.size(needed)}, which {words.count(n_parameters)} parameters take at "
-        f"{bits:g} bits. It fits on {len(fitting)} of them"
+        f"line marks the {words.size(needed)} to load. {words.count(n_parameters)} parameters at "
+        f"{bits:g} bits fit on {len(fitting)} of {len(rows)} devices"
         + (f": {', '.join(reversed(fitting))}." if fitting else ".")
     )
     return Drawing(figure, said)
@@ -169,7 +169,7 @@ def draw_fit(
     said = (
         f"Bar chart of the memory that {len(rows)} models need at {bits:g} bits with a cache of "
         f"{context_tokens:,} tokens, against {words.size(room)} usable on {device['name']}. "
-        f"{len(fitting)} of them fit"
+        f"{len(fitting)} of {len(rows)} models fit"
         + (
             f"; the largest is {fitting[-1]}, at most {about}{speeds[len(fitting) - 1]:,.3g} "
             "tokens a second."

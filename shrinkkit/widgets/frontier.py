@@ -56,7 +56,7 @@ def load_widget() -> ipw.VBox:
         {
             "parameters": _slider("parameters", PARAMETERS, 7e9, words.count),
             "bits": _slider("bits each", BITS, 16, str),
-            "share": _share("usable memory", 0.7),
+            "share": _share("usable part", 0.7),
         },
         draw,
     )
@@ -148,7 +148,7 @@ def fit_widget() -> ipw.VBox:
             "device": _menu("device", devices, "Galaxy S24 Ultra"),
             "bits": _slider("weight bits", BITS, 4, str),
             "context": _slider("tokens", CONTEXT, 2048, "{:,}".format),
-            "share": _share("usable memory", 0.7),
+            "share": _share("usable part", 0.7),
         },
         draw,
     )

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from shrinkkit.errors import InputError
 from shrinkkit.plotting import mark
-from shrinkkit.widgets.drawing import Drawing, new_axes
+from shrinkkit.widgets.drawing import Drawing, new_axes, plain_log
 
 
 def draw_lines(
@@ -23,16 +23,18 @@ def draw_lines(
     ylabel: str,
     joined: bool = True,
     doubling: bool = False,
+    log_y: bool = False,
 ) -> Drawing:
-    """Draw each series over x, from zero upwards.
+    """Draw each series over x, from zero upwards unless y is logarithmic.
 
     x: [n]; where the values lie.
     series: {name: [n] values}.
     title, xlabel, ylabel: of the figure; units belong into the labels.
     joined: False leaves the marks without a line between them.
     doubling: x is drawn in powers of two, with each of its values as a tick.
+    log_y: y is drawn logarithmically, for values of very different size.
     Returns the figure and its description, which gives each series' ends and extremes.
-    Raises InputError for no series, or one that is not as long as x.
+    Raises InputError for no series, one that is not as long as x, or log_y with values up to 0.
 
     >>> draw_lines([1, 2], {"A": [3.0, 4.0]}, title="T", xlabel="step", ylabel="ms").words
     'T. ms against step: A goes from 3 at 1 to 4 at 2, lowest 3, highest 4.'
@@ -61,8 +63,17 @@ def draw_lines(
         ax.set_xscale("log", base=2)
         ax.set_xticks(places, [f"{place:g}" for place in places])
         ax.minorticks_off()
+    elif all(place == int(place) for place in places):
+        ax.xaxis.get_major_locator().set_params(integer=True)
     top = max(max(row) for row in values.values())
-    ax.set_ylim(0, 1.08 * top if top > 0 else None)
+    if log_y:
+        if min(min(row) for row in values.values()) <= 0:
+            raise InputError("log_y needs values above 0 in every series.")
+        ax.set_yscale("log")
+        plain_log(ax)
+        ylabel += ", logarithmic"
+    else:
+        ax.set_ylim(0, 1.08 * top if top > 0 else None)
     ax.set_xlabel(xlabel)
     ax.set_ylabel(ylabel)
     ax.set_title(title)

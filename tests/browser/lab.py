@@ -47,8 +47,8 @@ def open_lesson(page: Page, address: str, token: str, name: str) -> None:
     page.wait_for_function(READY, timeout=90_000)
 
 
-def run_all(page: Page, path: Path, timeout_s: float) -> tuple[NotebookNode, float]:
-    """Run all cells from the menu and save; return the notebook as saved, and the seconds.
+def run_all(page: Page, path: Path, timeout_s: float) -> NotebookNode:
+    """Run all cells from the menu and save; return the notebook as saved.
 
     The committed outputs are cleared first, so that what is saved is of this run. The kernel is
     idle when it has finished, and also when an error has stopped it: what was saved tells which.
@@ -56,13 +56,11 @@ def run_all(page: Page, path: Path, timeout_s: float) -> tuple[NotebookNode, flo
     prompts = page.locator(".jp-Notebook .jp-InputPrompt")
     _choose(page, "Edit", "Clear Outputs of All Cells")
     expect(prompts.filter(has_text=re.compile(r"\[\d+\]:"))).to_have_count(0)
-    start = time.monotonic()
     _choose(page, "Run", "Run All Cells")
     expect(prompts.filter(has_text="[1]:")).to_have_count(1, timeout=timeout_s * 1000)
     expect(prompts.filter(has_text="[*]:")).to_have_count(0, timeout=timeout_s * 1000)
     page.wait_for_function(READY, timeout=timeout_s * 1000)
-    seconds = time.monotonic() - start
-    return _saved(page, path), seconds
+    return _saved(page, path)
 
 
 def _choose(page: Page, menu: str, item: str) -> None:

@@ -195,6 +195,18 @@ def importance(groups: torch.Tensor) -> torch.Tensor:
     return groups.abs() + groups.pow(2).mean(dim=2, keepdim=True).sqrt()
 
 
+def _rounding_error(
+    groups: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor, fmt: Format
+) -> torch.Tensor:
+    """Return dequantize(quantize(groups)) - groups in one buffer: a search does this many times."""
+    if fmt.code is not None:
+        code = torch.tensor(fmt.code, device=groups.device)
+        nearest = torch.bucketize(groups / scale, (code[1:] + code[:-1]) / 2)
+        return code[nearest].mul_(scale).sub_(groups)
+    steps = (groups / scale).round_()  # q - zero_point, before clamping
+    return steps.clamp_(fmt.qmin - zero_point, fmt.qmax - zero_point).mul_(scale).sub_(groups)
+
+
 def search_qparams(
     weight: torch.Tensor,
     fmt: Format,
@@ -224,17 +236,13 @@ def search_qparams(
         short = -weight.shape[1] % fmt.group_size
         real = torch.nn.functional.pad(real, (0, short)).view(1, -1, fmt.group_size)
         counts = importance(groups * real) * real
-    flat = groups.reshape(-1, groups.shape[2])  # each group a row: one scale a row from here on
-    rows = Format(fmt.bits, fmt.symmetric, "per_channel", None, fmt.code, fmt.scale_bits)
     best: tuple[torch.Tensor, ...] = ()
     for ratio in sorted({1.0, *ratios}, key=lambda r: abs(r - 1)):
         scale, zero_point = _qparams_of_range(low * ratio, high * ratio, fmt)
-        per_row = scale.view(-1, 1), zero_point.view(-1, 1)
-        rounded = dequantize(quantize(flat, *per_row, rows), *per_row, rows).view(groups.shape)
-        error = (counts * (rounded - groups).square()).sum(dim=2)  # [rows, n_groups]
-        tried = error, scale, zero_point
+        squared = _rounding_error(groups, scale[..., None], zero_point[..., None], fmt).square_()
+        tried = squared.mul_(counts).sum(dim=2), scale, zero_point  # [rows, n_groups] each
         if best:
-            better = error < best[0]
+            better = tried[0] < best[0]
             tried = tuple(
                 torch.where(better, new, old) for new, old in zip(tried, best, strict=True)
             )

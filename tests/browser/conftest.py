@@ -13,9 +13,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Request, sync_playwright
 
 from tests.browser.lab import ROOT
 from tools.browser import FLAGS, NONE_FOUND, find
@@ -106,7 +107,17 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
+    """A page of its own; it fails where anything is asked of another host than this machine."""
     context = browser.new_context(viewport={"width": 1400, "height": 1000})
     context.set_default_timeout(30_000)
+    elsewhere: list[str] = []
+
+    def asked(request: Request) -> None:
+        address = urlsplit(request.url)
+        if address.scheme.startswith("http") and address.hostname not in ("127.0.0.1", "localhost"):
+            elsewhere.append(request.url)
+
+    context.on("request", asked)
     yield context.new_page()
     context.close()
+    assert elsewhere == [], "a lesson or JupyterLab asked another host for something"

@@ -134,7 +134,7 @@ def show(fig: Figure, alt: str) -> None:
         )
     import matplotlib.pyplot as plt
 
-    png = _png(fig)
+    png = png_bytes(fig)
     plt.close(fig)  # or the notebook's inline backend would draw it a second time, without words
     if not _in_ipython():
         print(alt)
@@ -274,8 +274,8 @@ def _outside(a, frame) -> float:
     return a.width * a.height - _overlap(a, frame)
 
 
-def _png(fig: Figure) -> bytes:
-    """Save the figure as PNG bytes; the same figure gives the same bytes."""
+def png_bytes(fig: Figure) -> bytes:
+    """Save a figure as PNG, cropped to what it shows; the same figure gives the same bytes."""
     buffer = io.BytesIO()
     fig.savefig(
         buffer,

@@ -90,12 +90,12 @@ def test_outside_a_notebook_the_words_are_printed(monkeypatch, capsys):
 
 
 def test_the_same_figure_gives_the_same_bytes():
-    from shrinkkit.plotting import _png
+    from shrinkkit.plotting import png_bytes
 
     def draw():
         fig, ax = plt.subplots()
         ax.plot([1, 3, 2])
-        return _png(fig)
+        return png_bytes(fig)
 
     assert draw() == draw()
 

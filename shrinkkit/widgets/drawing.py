@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ipywidgets as ipw
 
-from shrinkkit.plotting import PIXELS_PER_INCH, SHOWN_PER_INCH, course_style
+from shrinkkit.plotting import PIXELS_PER_INCH, SHOWN_PER_INCH, course_style, png_bytes
 from shrinkkit.widgets import words as spoken
 
 if TYPE_CHECKING:
@@ -93,18 +92,10 @@ def _answer(text: str) -> str:
 
 def image_html(drawing: Drawing) -> str:
     """Write a drawing as an HTML image: a PNG inside the page, its words as alt text."""
-    buffer = io.BytesIO()
-    drawing.figure.savefig(
-        buffer,
-        format="png",
-        dpi=PIXELS_PER_INCH,
-        bbox_inches="tight",
-        pad_inches=0.1,
-        metadata={"Software": None},
-    )
-    width = int.from_bytes(buffer.getvalue()[16:20], "big")  # a PNG says its width there
+    png = png_bytes(drawing.figure)
+    width = int.from_bytes(png[16:20], "big")  # a PNG says its width there
     shown = round(width * SHOWN_PER_INCH / PIXELS_PER_INCH)
-    encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
+    encoded = base64.b64encode(png).decode("ascii")
     return (
         f'<img class="shrinkkit-figure" alt="{html.escape(drawing.words, quote=True)}" '
         f'style="max-width: 100%; width: {shown}px" src="data:image/png;base64,{encoded}">'

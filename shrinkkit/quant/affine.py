@@ -230,12 +230,13 @@ def search_qparams(
     weight = _check_weight(weight)
     groups = group(weight, fmt)  # [rows, n_groups, columns]
     low, high = groups.amin(dim=2).clamp(max=0), groups.amax(dim=2).clamp(min=0)
-    counts = importance(groups)
-    if fmt.granularity == "per_group":  # a short group's repeated columns do not count
-        real = torch.ones_like(weight[:1])
-        short = -weight.shape[1] % fmt.group_size
-        real = torch.nn.functional.pad(real, (0, short)).view(1, -1, fmt.group_size)
+    short = -weight.shape[1] % fmt.columns_per_scale(weight.shape[1])
+    if short:  # the repeated columns that fill up the last group do not count
+        real = torch.nn.functional.pad(torch.ones_like(weight[:1]), (0, short))
+        real = real.view(1, -1, groups.shape[2])
         counts = importance(groups * real) * real
+    else:
+        counts = importance(groups)
     best: tuple[torch.Tensor, ...] = ()
     for ratio in sorted({1.0, *ratios}, key=lambda r: abs(r - 1)):
         scale, zero_point = _qparams_of_range(low * ratio, high * ratio, fmt)

@@ -95,9 +95,6 @@ class QuantizedLinear(nn.Module):
     def _names(self) -> list[str]:
         return [name for name in self._buffers if name != "bias"]
 
-    def _tensors(self) -> dict[str, torch.Tensor]:
-        return self._buffers  # bias among them; kernels take theirs by name
-
     @property
     def shape(self) -> tuple[int, int]:
         """The weight's shape, (out_features, in_features)."""
@@ -120,7 +117,7 @@ class QuantizedLinear(nn.Module):
 
     def qparams(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return (q [out, in], scale [out, n_groups], zero_point [out, n_groups])."""
-        return self._kernel.load(self._tensors(), self.format, self.shape)
+        return self._kernel.load(self._buffers, self.format, self.shape)
 
     def integers(self) -> torch.Tensor:
         """Return the stored integers q, [out_features, in_features]."""

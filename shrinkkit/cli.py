@@ -141,3 +141,81 @@ def quantize(
     typer.echo(
         f"{folder}: {after / 2**20:,.1f} MiB, {after / before:.1%} of {before / 2**20:,.1f} MiB."
     )
+
+
+@app.command("train-lm")
+def train_lm_command(
+    source: Annotated[
+        str, typer.Argument(help="Folder of .txt files, one .txt file, or a hub data set.")
+    ],
+    out: Annotated[str, typer.Option(help="Folder of the run; run again to go on.")] = (
+        "runs/my-lm"
+    ),
+    recipe: Annotated[
+        str, typer.Option(help="Where to start from: storybook, storybook-small or tiny.")
+    ] = "storybook-small",
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Windows a step.")] = None,
+    seq_len: Annotated[int | None, typer.Option(help="Tokens of a window.")] = None,
+    hidden: Annotated[int | None, typer.Option(help="Width.")] = None,
+    layers: Annotated[int | None, typer.Option(help="Depth.")] = None,
+    heads: Annotated[int | None, typer.Option(help="Query heads.")] = None,
+    kv_heads: Annotated[int | None, typer.Option(help="Key-value heads.")] = None,
+    intermediate: Annotated[int | None, typer.Option(help="Width inside the MLP.")] = None,
+    vocab_size: Annotated[int | None, typer.Option(help="Tokens of the tokenizer.")] = None,
+    optimizer: Annotated[str | None, typer.Option(help="muon or adamw.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak, AdamW.")] = None,
+    matrix_learning_rate: Annotated[float | None, typer.Option(help="Peak, Muon.")] = None,
+    precision: Annotated[str | None, typer.Option(help="fp32, or bf16 on a GPU.")] = None,
+    seed: Annotated[int | None, typer.Option(help="First weights and order of the text.")] = None,
+    held_out: Annotated[
+        int | None, typer.Option(help="Files to judge by; default: a twelfth of them.")
+    ] = None,
+    config: Annotated[str | None, typer.Option(help="Hub data sets: which part.")] = None,
+    split: Annotated[str, typer.Option(help="Hub data sets: which split.")] = "train",
+    column: Annotated[str, typer.Option(help="Hub data sets: the column of text.")] = "text",
+    save_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,
+    restart: Annotated[bool, typer.Option("--restart", help="Begin again.")] = False,
+) -> None:
+    """Train a small language model on your own text; killed, it goes on where it was."""
+    from shrinkkit.errors import require_choice
+    from shrinkkit.lm import RECIPES, read_corpus, train_lm
+
+    chosen = RECIPES[require_choice("recipe", recipe, list(RECIPES))].with_(
+        steps=steps,
+        batch_size=batch_size,
+        seq_len=seq_len,
+        hidden=hidden,
+        layers=layers,
+        heads=heads,
+        kv_heads=kv_heads,
+        intermediate=intermediate,
+        vocab_size=vocab_size,
+        optimizer=optimizer,
+        learning_rate=learning_rate,
+        matrix_learning_rate=matrix_learning_rate,
+        precision=precision,
+        seed=seed,
+    )
+    corpus = read_corpus(
+        source,
+        vocab_size=chosen.vocab_size,
+        seq_len=chosen.seq_len,
+        held_out=held_out,
+        config=config,
+        split=split,
+        column=column,
+    )
+    typer.echo(
+        f"{len(corpus.titles)} files to learn from ({corpus.n_bytes / 1e6:,.1f} MB, "
+        f"{len(corpus.stream):,} tokens), {len(corpus.held_out)} held out. "
+        f"{chosen.n_parameters() / 1e6:.2f} million parameters read {chosen.n_tokens():,} tokens, "
+        f"{chosen.n_tokens() / len(corpus.stream):.1f} times the text."
+    )
+    run = train_lm(corpus, chosen, out, save_every=save_every, restart=restart)
+    for title, value in run.by_file.items():
+        typer.echo(f"  {value:.3f} bits per byte on {title}")
+    typer.echo(
+        f"{run.bits_per_byte:.3f} bits per byte on the held-out text, after {run.seconds:,.0f} s. "
+        f"load_model({str(run.folder)!r}) opens it."
+    )

@@ -129,3 +129,39 @@ def test_install_assets_that_fails_says_what_to_do(monkeypatch: pytest.MonkeyPat
     answer = invoke("install-assets")
     assert answer.exit_code == 1
     assert "package index" in answer.output
+
+
+def test_train_lm_trains_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
+    for number in range(3):
+        words = " ".join(f"word{(number + i * i) % 17} and" for i in range(400))
+        (tmp_path / f"{number}.txt").write_text(words)
+    out = tmp_path / "run"
+    shape = ["--recipe", "tiny", "--vocab-size", "280", "--seq-len", "32", "--hidden", "32"]
+    command = ["train-lm", str(tmp_path), "--out", str(out), *shape, "--steps", "3"]
+    done = invoke(*command)
+    assert done.exit_code == 0, done.output
+    assert "2 files to learn from" in done.output
+    assert "bits per byte on the held-out text" in done.output
+    assert (out / "model" / "model.safetensors").is_file()
+
+    other = invoke(*command[:-1], "4")
+    assert other.exit_code == 1
+    assert "steps was 3 and is 4" in other.output
+    assert invoke(*command[:-1], "4", "--restart").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["no/folder here"], "There is no folder or file 'no/folder here'"),
+        (["FOLDER", "--recipe", "storybok"], "Did you mean 'storybook'"),
+        (["FOLDER", "--heads", "3"], "heads=3 must divide 128"),
+        (["FOLDER"], "holds no .txt files"),
+    ],
+)
+def test_train_lm_says_what_is_wrong(arguments: list[str], words: str, tmp_path: Path) -> None:
+    given = [str(tmp_path) if a == "FOLDER" else a for a in arguments]
+    done = invoke("train-lm", *given, "--out", str(tmp_path / "out"))
+    assert done.exit_code == 1
+    assert words in done.output
+    assert "Traceback" not in done.output

@@ -53,6 +53,7 @@ LINES = [
 CLIENT = """
 import json, sys
 from shrinkkit.errors import ShrinkkitError
+from shrinkkit.lm import read_corpus
 from shrinkkit.models import load_model, load_tokenizer
 from shrinkkit.text import load_text
 
@@ -64,7 +65,9 @@ def attempt(call):
 
 model, tokenizer = load_model("tiny/llama"), load_tokenizer("tiny/llama")
 text = load_text("tiny/wikitext", tokenizer)
+corpus = read_corpus("tiny/wikitext", split="test", vocab_size=257, seq_len=8, held_out=["Dogs"])
 answers = {
+    "corpus": [list(corpus.titles), corpus.tokenizer.decode(corpus.stream.tolist())],
     "model": [type(model).__name__, model.config._name_or_path, model.lm_head.weight.sum().item()],
     "articles": [[article.title, article.text] for article in text.articles],
     "windows": list(text.evaluation(1, 4).shape),
@@ -222,6 +225,10 @@ def test_a_model_is_downloaded(downloaded: dict[str, list[object]], tiny_llama) 
     kind, name, total = downloaded["model"]
     assert (kind, name) == ("LlamaForCausalLM", "tiny/llama")
     assert total == pytest.approx(tiny_llama.lm_head.weight.sum().item(), rel=1e-6)
+
+
+def test_a_dataset_can_be_trained_on(downloaded: dict[str, list[object]]) -> None:
+    assert downloaded["corpus"] == [["Cats"], "<|endoftext|>Cats sleep .\nThey eat ."]
 
 
 def test_a_dataset_is_downloaded(downloaded: dict[str, list[object]]) -> None:

@@ -48,7 +48,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "quant.model",
         "quant.io",
     ),
-    "layer 2": ("quant", "prune", "distill"),
+    "layer 2": ("quant", "prune", "distill", "lm"),
     "layer 3": ("recipes", "export"),
     "top": ("", "__main__", "bench", "checks", "cli", "doctor", "report", "widgets"),
 }

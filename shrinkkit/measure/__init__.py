@@ -6,6 +6,7 @@ package is how the claim is checked, always with the reference beside it, and al
 
 from shrinkkit.measure.analogies import Accuracy, analogy_accuracy, wilson_interval
 from shrinkkit.measure.bandwidth import bytes_per_token, decode_bound, memory_bandwidth
+from shrinkkit.measure.bits import bits_per_byte, token_bits
 from shrinkkit.measure.card import ScoreCard
 from shrinkkit.measure.encoders import (
     RetrievalScore,
@@ -50,6 +51,8 @@ __all__ = [
     "scorecard",
     "ScoreCard",
     "perplexity",
+    "bits_per_byte",
+    "token_bits",
     "next_token_agreement",
     "token_scores",
     "kl_nats",

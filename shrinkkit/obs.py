@@ -1,0 +1,189 @@
+"""Optimal brain surgery: change one weight, and let the others make up for it.
+
+A linear layer computes y = W x. Rounding one weight of a row, or removing it, changes y; the other
+weights of the row can be moved a little so that, on the inputs the layer really sees, most of the
+change is undone. How inputs go together is all that is needed for it, and that is the Hessian of
+the squared output error, H = 2/n * sum of x xᵀ (the same for every row of W).
+
+LeCun's optimal brain damage (1989) looked at the diagonal of H; Hassibi and Stork's surgeon (1993)
+at all of it: fixing weight p to a new value costs (w_p - q_p)² / (2 [H⁻¹]_pp), and the best move of
+all other weights is -(w_p - q_p) / [H⁻¹]_pp * H⁻¹[:, p]. Doing this for one weight after another in
+the order of the columns needs the inverse of a smaller and smaller H each time. Two observations
+make it affordable for a whole network (GPTQ, Frantar et al. 2023, arXiv 2210.17323):
+
+1. all rows can go through the columns in the same order, so they share the inverses;
+2. every one of these inverses stands in one Cholesky factor: with H⁻¹ = UᵀU, U upper triangular,
+   row p of U is what is needed when columns 0..p-1 are settled already.
+
+The loop below is that: settle a column, push its error to the columns on its right. `settle` says
+how a column is settled: rounding gives GPTQ, zeroing some weights gives SparseGPT (arXiv
+2301.00774). Errors to columns beyond the current block of columns are collected and applied in one
+matrix product, which changes nothing but the speed.
+
+It costs n³/3 operations for the factor and out * in² for the updates: SmolLM2's 210 matrices take
+about a minute on two cores. Production tools run the same loop on a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from shrinkkit.errors import InputError, require_finite, require_int
+
+# settle(column, index) -> what the column becomes; both [out_features] float32
+Settle = Callable[[torch.Tensor, int], torch.Tensor]
+
+
+class Hessian:
+    """Collect H = 2/n * sum of x xᵀ over the inputs of a layer, batch by batch.
+
+    >>> hessian = Hessian(2)
+    >>> hessian.add(torch.tensor([[1.0, 0.0], [1.0, 2.0]]))
+    >>> hessian.value().tolist()
+    [[2.0, 2.0], [2.0, 4.0]]
+    """
+
+    def __init__(self, in_features: int, device: torch.device | str = "cpu") -> None:
+        self.total = torch.zeros(in_features, in_features, device=device)
+        self.n = 0
+
+    def add(self, x: torch.Tensor) -> None:
+        """Add inputs x [..., in_features]."""
+        x = x.reshape(-1, x.shape[-1]).float()
+        if x.shape[1] != self.total.shape[0]:
+            raise InputError(
+                f"x has {x.shape[1]} columns; this Hessian is of {self.total.shape[0]} inputs."
+            )
+        self.total.addmm_(x.t(), x)
+        self.n += x.shape[0]
+
+    def value(self) -> torch.Tensor:
+        """Return H [in, in] float32; raises InputError before any input was added."""
+        if self.n == 0:
+            raise InputError(
+                "The Hessian has seen no inputs: calibration is empty. Give at least one window."
+            )
+        return self.total * (2.0 / self.n)
+
+
+@dataclass(frozen=True)
+class Factor:
+    """The upper Cholesky factor of the inverse Hessian, and what it took to get it.
+
+    upper: [in, in] float32, H⁻¹ = upperᵀ @ upper.
+    damping: fraction of the mean diagonal that was added to the diagonal.
+    dead: [in] bool; inputs that were always zero.
+    note: empty, or what had to be done beyond the damping that was asked for.
+    """
+
+    upper: torch.Tensor
+    damping: float
+    dead: torch.Tensor
+    note: str = ""
+
+
+def inverse_factor(hessian: torch.Tensor, damping: float = 0.01) -> Factor:
+    """Damp a Hessian, invert it and factor the inverse.
+
+    Frantar et al. 2023 (arXiv 2210.17323), section 3.3, step 3. `damping` times the mean of the
+    diagonal is added to the diagonal, which keeps the inverse tame in directions that the
+    calibration text never used. A dead input (its diagonal is zero) gets a 1 there: its weights do
+    not matter and must not disturb the others.
+
+    hessian: [in, in], symmetric, finite.
+    damping: from 0 to 1.
+    Returns a Factor. Where the damped Hessian is still not positive definite (too little
+    calibration text for so many inputs, with damping 0, say), the damping is raised tenfold until
+    it is, and `note` says so.
+    Raises InputError for a matrix that is not square, not finite, or that no damping mends.
+
+    >>> inverse_factor(torch.diag(torch.tensor([4.0, 1.0])), damping=0.0).upper.tolist()
+    [[0.5, 0.0], [0.0, 1.0]]
+    """
+    if hessian.ndim != 2 or hessian.shape[0] != hessian.shape[1]:
+        raise InputError(f"hessian has shape {tuple(hessian.shape)}; a square one is needed.")
+    if not (isinstance(damping, (int, float)) and 0 <= damping <= 1):
+        raise InputError(f"damping must be from 0 to 1, but {damping!r} was given.")
+    hessian = require_finite("hessian", hessian).float().clone()
+    diagonal = hessian.diagonal()
+    dead = diagonal == 0
+    diagonal[dead] = 1.0
+    mean = diagonal[~dead].mean().item() if bool((~dead).any()) else 1.0
+    tried = []
+    now = float(damping)
+    while now <= 1.0:
+        damped = hessian.clone()
+        damped.diagonal().add_(now * mean)
+        lower, failed = torch.linalg.cholesky_ex(damped)
+        if not bool(failed):
+            inverse = torch.cholesky_inverse(lower)
+            upper, failed = torch.linalg.cholesky_ex(inverse, upper=True)
+            if not bool(failed) and bool(torch.isfinite(upper).all()):
+                note = ""
+                if tried:
+                    note = (
+                        f"the Hessian was not positive definite with damping {damping:g}; "
+                        f"{now:g} was used. More calibration text makes this unnecessary."
+                    )
+                return Factor(upper, now, dead, note)
+        tried.append(now)
+        now = max(now * 10, 1e-4)
+    raise InputError(
+        f"The Hessian could not be factored with damping {', '.join(f'{d:g}' for d in tried)}. Its "
+        f"diagonal goes from {diagonal.min().item():.3g} to {diagonal.max().item():.3g}: are the "
+        "calibration inputs real activations?"
+    )
+
+
+def settle_columns(
+    weight: torch.Tensor,
+    upper: torch.Tensor,
+    settle: Settle,
+    *,
+    block_size: int = 128,
+    before_block: Callable[[torch.Tensor, int], None] | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Settle the columns from left to right, each error pushed to the columns on its right.
+
+    Frantar et al. 2023 (arXiv 2210.17323), algorithm 1. For column i, with q = settle(w_i):
+    error_i = (w_i - q) / upper[i, i], and w_j -= error_i * upper[i, j] for every j > i.
+
+    weight: [out, in]; it is not changed.
+    upper: [in, in], of `inverse_factor`.
+    settle: (column [out], its index) -> [out]; called once for each column, in order.
+    block_size: columns whose errors are collected before the columns beyond are updated; any
+        value gives the same result up to rounding.
+    before_block: called with (weights [out, in] as they stand now, first column) when a block
+        begins: the moment at which a method may choose scales from up-to-date weights.
+    Returns (settled [out, in], error [out, in]): half the sum of error² is the increase of the
+    squared output error, 1/2 (w - q) H (w - q)ᵀ, exactly.
+    """
+    require_int("block_size", block_size, 1)
+    in_features = weight.shape[1]
+    if upper.shape != (in_features, in_features):
+        raise InputError(
+            f"upper has shape {tuple(upper.shape)}; a weight with {in_features} columns needs "
+            f"[{in_features}, {in_features}]."
+        )
+    weight = weight.float().clone()
+    settled, error = torch.empty_like(weight), torch.empty_like(weight)
+    for first in range(0, in_features, block_size):
+        last = min(first + block_size, in_features)
+        if before_block is not None:
+            before_block(weight, first)
+        # columns as rows: what the inner loop touches lies side by side in memory
+        block = weight[:, first:last].t().contiguous()  # [block, out]
+        errors = torch.empty_like(block)
+        corner = upper[first:last, first:last]
+        for i in range(last - first):
+            q = settle(block[i], first + i)
+            settled[:, first + i] = q
+            errors[i] = (block[i] - q) / corner[i, i]
+            if i + 1 < last - first:
+                block[i + 1 :].addr_(corner[i, i + 1 :], errors[i], alpha=-1.0)
+        error[:, first:last] = errors.t()
+        weight[:, last:].addmm_(errors.t(), upper[first:last, last:], alpha=-1.0)
+    return settled, error

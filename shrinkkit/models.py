@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from shrinkkit.assets import ASSETS, asset_path
+from shrinkkit.assets import ASSETS, OWN, asset_path, shipped_models
 from shrinkkit.cache import cached_folder
 from shrinkkit.errors import InputError, near_matches
 from shrinkkit.files import cache_dir
@@ -45,7 +45,7 @@ QUANTIZED_FILE = "shrinkkit.safetensors"
 
 @dataclass(frozen=True)
 class EmbeddedModel:
-    """A model that comes from the package index: which file, whose, under which licence."""
+    """A model that is at hand offline: which file of which package, under which licence."""
 
     name: str
     package: str
@@ -79,6 +79,10 @@ EMBEDDED: Mapping[str, EmbeddedModel] = MappingProxyType(
             licence="Apache-2.0",
             note="all-MiniLM-L6-v2 by sentence-transformers. Full fp32 weights, as published",
         ),
+        **{
+            name: _embedded(name, **{key: pin[key] for key in ("architecture", "licence", "note")})
+            for name, pin in shipped_models().items()
+        },
     }
 )
 
@@ -156,10 +160,15 @@ def provenance(name: str | Path) -> str:
             f"{name}: not embedded in this course; opened from a folder or the hub as it is. Its "
             "model card says where it comes from and under which licence."
         )
+    source = (
+        f"Shipped with the course, data/{model.file}"
+        if model.package == OWN
+        else f"From the Python package {model.package} {model.version}, file "
+        f"{Path(model.file).name}"
+    )
     return (
         f"{model.name}: {model.note}. {model.architecture[0].upper()}{model.architecture[1:]}. "
-        f"Licence {model.licence}. From the Python package {model.package} {model.version}, file "
-        f"{Path(model.file).name}, SHA-256 {model.sha256[:12]}…"
+        f"Licence {model.licence}. {source}, SHA-256 {model.sha256[:12]}…"
     )
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
+import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +18,7 @@ from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassificat
 
 import shrinkkit.gguf_unpack
 import shrinkkit.models
-from shrinkkit.assets import ASSETS
+from shrinkkit.assets import ASSETS, OWN, shipped_models
 from shrinkkit.errors import AssetError, InputError, StorageError
 from shrinkkit.models import EMBEDDED, load_model, load_tokenizer, provenance
 
@@ -57,11 +61,11 @@ def test_minilm_is_the_real_one() -> None:
 
 
 def test_every_embedded_model_says_where_it_comes_from() -> None:
-    assert list(EMBEDDED) == ["smollm2-135m", "minilm-l6"]
+    assert list(EMBEDDED) == ["smollm2-135m", "minilm-l6", *shipped_models()]
     for name, model in EMBEDDED.items():
-        assert f"Licence {model.licence}. From the Python package {model.package}" in provenance(
-            name
-        )
+        own = model.package == OWN
+        source = "Shipped with the course" if own else f"From the Python package {model.package}"
+        assert f"Licence {model.licence}. {source}" in provenance(name)
     assert "Stored at 4 bits" in provenance("smollm2-135m")
     assert "de-quantised to fp32" in provenance("smollm2-135m")
     assert "not embedded" in provenance("gpt2")
@@ -257,3 +261,49 @@ def test_dtype_must_be_floating(dtype: object) -> None:
 def test_device_must_exist(device: object) -> None:
     with pytest.raises(InputError, match="'cpu' always works"):
         load_model("smollm2-135m", device=device)  # type: ignore[arg-type]
+
+
+def test_a_model_that_the_course_ships(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A data folder with one model in it, in a fresh process, because names are read once."""
+    data = tmp_path / "data"
+    shutil.copytree(tiny_checkpoint, data / "fable")
+    weights = data / "fable" / "model.safetensors"
+    pin = {
+        "version": "1",
+        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "size_bytes": weights.stat().st_size,
+        "architecture": "decoder: two layers",
+        "licence": "Apache-2.0",
+        "note": "Made here",
+    }
+    (data / "shipped.json").write_text(json.dumps({"fable": pin}))
+    code = f"""
+import shrinkkit.files
+from pathlib import Path
+shrinkkit.files.data_dir = lambda: Path({str(data)!r})
+from shrinkkit import load_model, load_tokenizer, provenance
+from shrinkkit.assets import asset_status
+model = load_model("fable")
+print(type(model).__name__, model.name_or_path, len(load_tokenizer("fable")))
+print(provenance("fable"))
+print([s.ok for s in asset_status() if s.name == "fable"])
+open({str(weights)!r}, "ab").write(b"x")
+try:
+    load_model("fable")
+except Exception as error:
+    print(type(error).__name__, error)
+print([s.fix for s in asset_status() if s.name == "fable"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    assert said[0] == "LlamaForCausalLM fable 256"
+    assert said[1].startswith("fable: Made here. Decoder: two layers. Licence Apache-2.0. Shipped")
+    assert "data/fable/model.safetensors, SHA-256" in said[1]
+    assert said[2] == "[True]"
+    assert said[3].startswith("AssetError")
+    assert "is too long" in said[3]
+    assert "git checkout -- data" in said[3]
+    assert "git checkout -- data" in said[4]

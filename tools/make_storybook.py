@@ -6,7 +6,7 @@ BOOKS is a folder of .txt files; the models that the course ships were trained o
 the ChiLit corpus (CLiC project), with some featured Wikipedia articles beside them. Both models
 read the same windows in the same order for the same number of steps. Some two hours on two cores; a
 killed run goes on where it was. A finished one is only measured and written again: data/storybook,
-data/storybook-small, data/results/storybook*.json.
+data/storybook-small, their pins in data/shipped.json, data/results/storybook*.json.
 """
 
 from __future__ import annotations
@@ -93,11 +93,28 @@ def model_row(name: str, run: Run, corpus: Corpus) -> dict:
         "corpus_tokens": len(corpus.stream),
         "held_out_bytes": sum(document.n_bytes for document in corpus.held_out),
         "train_seconds": run.seconds,
-        "train_threads": run.threads,
         "train_tokens_per_s": recipe.n_tokens() / run.seconds,
         "step_tokens_per_s": speed.median,
         "file_bytes": (run.folder / "model.safetensors").stat().st_size,
         "sha256": sha256_of(run.folder / "model.safetensors"),
+    }
+
+
+def pin(row: dict) -> dict:
+    """Return what data/shipped.json says of a model: its hash, and what it is in a sentence."""
+    recipe = RECIPES[row["model"]]
+    twin = "" if row["model"] == NAMES[0] else f", {NAMES[0]}'s small twin without a teacher"
+    return {
+        "version": "1",
+        "sha256": row["sha256"],
+        "size_bytes": row["file_bytes"],
+        "architecture": f"decoder (Llama): {recipe.layers} layers, hidden {recipe.hidden}, "
+        f"{recipe.heads} query and {recipe.kv_heads} key-value heads, "
+        f"{row['n_parameters'] / 1e6:.1f} M parameters, tied embeddings, "
+        f"vocabulary {recipe.vocab_size:,}",
+        "licence": "Apache-2.0",
+        "note": f"A small language model{twin}, trained from scratch on children's books by "
+        "tools/make_storybook.py. Genuine fp32: its weights have never been quantized",
     }
 
 
@@ -157,6 +174,9 @@ def main() -> None:
             told = json.dumps(stories(run, corpus), ensure_ascii=False, indent=1)
             (temporary / "stories.json").write_text(told + "\n", encoding="utf-8")
             write_card(name, temporary)
+    pins = {row["model"]: pin(row) for row in rows}
+    with write_atomically(data_dir() / "shipped.json") as temporary:
+        temporary.write_text(json.dumps(pins, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

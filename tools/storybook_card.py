@@ -130,7 +130,7 @@ Line breaks inside paragraphs were joined; {row["train_bytes"] / 1e6:.1f} MB of 
 | schedule | {recipe.warm_up:.0%} of the steps up, then down in a straight line to zero; weight decay {recipe.weight_decay:g}; gradients clipped at norm 1 |
 | seed | {recipe.seed} |
 | machine | {row["cpu"]}, no GPU, torch {row["torch"]}, fp32 |
-| time | {row["train_seconds"]:,.0f} s on {row["train_threads"]} thread of a machine that did other work at the same time ({row["train_tokens_per_s"]:,.0f} tokens a second, checkpoints and looks at the held-out books included); forward and backward alone, measured later on {row["threads"]} threads: {row["step_tokens_per_s"]:,.0f} tokens a second |
+| time | {row["train_seconds"]:,.0f} s on one or two threads of a machine that did other work at the same time ({row["train_tokens_per_s"]:,.0f} tokens a second, checkpoints and looks at the held-out books included); forward and backward alone, measured later on {row["threads"]} threads: {row["step_tokens_per_s"]:,.0f} tokens a second |
 
 ![Held-out bits per byte while training: {name} and its twin fall steeply over the first million tokens, then slowly to the end; the line of the 5-gram model is crossed on the way](curve.png)
 

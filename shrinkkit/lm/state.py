@@ -30,11 +30,10 @@ WEIGHTS, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state
 
 @dataclass
 class Progress:
-    """How far a run has come: steps done, seconds spent on how many threads, and the curve."""
+    """How far a run has come: steps done, seconds spent, and the curve."""
 
     step: int = 0
     seconds: float = 0.0
-    threads: int = 0
     curve: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -90,7 +89,7 @@ def load_state(
         page = json.loads((place / STATE).read_text(encoding="utf-8"))
         weights, tensors = load_file(place / WEIGHTS), load_file(place / OPTIMIZER)
         theirs = page["recipe"]
-        progress = Progress(page["step"], page["seconds"], page["threads"], page["curve"])
+        progress = Progress(page["step"], page["seconds"], page["curve"])
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise AssetError(f"{place} is damaged ({error}). Delete it. {restart}") from None
     differing = [

@@ -47,14 +47,13 @@ _JUDGED_TOKENS = 8_192  # of each held-out file, for the curve; the end is judge
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: the model in eval mode, where it was saved, its curve, the seconds spent and
-    on how many threads, bits per byte on all of the held-out files together and on each."""
+    """A finished run: the model in eval mode, where it was saved, its curve, the seconds spent,
+    bits per byte on all of the held-out files together and on each."""
 
     model: LlamaForCausalLM
     folder: Path
     curve: list[dict[str, Any]]
     seconds: float
-    threads: int
     bits_per_byte: float
     by_file: dict[str, float]
 
@@ -103,7 +102,7 @@ def train_lm(
     peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     with lock(folder / "training", timeout_s=0):
         place = None if restart else latest(folder)
-        progress = Progress(threads=torch.get_num_threads())
+        progress = Progress()
         if place is not None:
             progress = load_state(place, model, optimizers, recipe, corpus.sha256)
         model, *optimizers = accelerator.prepare(model, *optimizers)
@@ -151,7 +150,6 @@ def train_lm(
         folder=folder / "model",
         curve=progress.curve,
         seconds=progress.seconds,
-        threads=progress.threads,
         bits_per_byte=overall,
         by_file=by_file,
     )

@@ -2,7 +2,8 @@
 
 Read in this order: `formats` (the grids), `affine` (rounding to a grid), `packing` (bits into
 bytes), `linear` (a layer that computes from packed weights) with its `kernels`, `model` (a whole
-model) and `io` (saving it).
+model) and `io` (saving it); then `gptq` (better integers for one layer, with data) and `calibrated`
+(for a whole model).
 """
 
 from shrinkkit.quant.affine import (
@@ -14,7 +15,9 @@ from shrinkkit.quant.affine import (
     quantize,
     search_qparams,
 )
+from shrinkkit.quant.calibrated import gptq_model
 from shrinkkit.quant.formats import NF4, Format, int_format
+from shrinkkit.quant.gptq import Rounded, gptq
 from shrinkkit.quant.io import load, save, tensors_of
 from shrinkkit.quant.linear import QuantizedEmbedding, QuantizedLinear
 from shrinkkit.quant.model import dequantize_model, quantize_model
@@ -25,11 +28,14 @@ __all__ = [
     "Format",
     "QuantizedEmbedding",
     "QuantizedLinear",
+    "Rounded",
     "choose_qparams",
     "dequantize",
     "dequantize_model",
     "expand",
     "fake_quantize",
+    "gptq",
+    "gptq_model",
     "group",
     "int_format",
     "load",

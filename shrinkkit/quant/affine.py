@@ -212,6 +212,7 @@ def search_qparams(
     fmt: Format,
     *,
     ratios: tuple[float, ...] = tuple(1 + 0.02 * i for i in range(-8, 5)),
+    column_importance: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Choose, for each group, the range whose rounding error counts least.
 
@@ -220,6 +221,8 @@ def search_qparams(
 
     weight: [out_features, in_features], finite.
     ratios: of the min-max range; below 1 clips the ends, above 1 shifts the grid points.
+    column_importance: [in_features], what a squared error in each column counts, where data says
+        so (the Hessian's diagonal); None: |weight| + rms of the group, a guess without data.
     Returns scale and zero_point as `choose_qparams` does.
 
     >>> fmt = Format(2, True, "per_channel", scale_bits=32)
@@ -230,8 +233,17 @@ def search_qparams(
     weight = _check_weight(weight)
     groups = group(weight, fmt)  # [rows, n_groups, columns]
     low, high = groups.amin(dim=2).clamp(max=0), groups.amax(dim=2).clamp(min=0)
-    short = -weight.shape[1] % fmt.columns_per_scale(weight.shape[1])
-    if short:  # the repeated columns that fill up the last group do not count
+    short = groups[0].numel() - weight.numel() // groups.shape[0]
+    if column_importance is not None:
+        if column_importance.shape != weight.shape[1:]:
+            raise InputError(
+                f"column_importance has shape {tuple(column_importance.shape)}; one number for "
+                f"each of the {weight.shape[1]} columns is needed."
+            )
+        given = column_importance.float().expand_as(weight if groups.shape[0] == 1 else weight[:1])
+        counts = torch.nn.functional.pad(given.reshape(1, -1), (0, short))
+        counts = counts.view(1, -1, groups.shape[2])
+    elif short:  # the repeated columns that fill up the last group do not count
         real = torch.nn.functional.pad(torch.ones_like(weight[:1]), (0, short))
         real = real.view(1, -1, groups.shape[2])
         counts = importance(groups * real) * real

@@ -36,6 +36,38 @@ def _default_format(bits: int, group_size: int | None, symmetric: bool | None) -
     return int_format(bits, group_size=group_size, symmetric=symmetric)
 
 
+def weight_format(
+    bits: int | Format, group_size: int | None = None, symmetric: bool | None = None
+) -> Format:
+    """Return the grid that the arguments of a quantizing verb describe.
+
+    bits: 2 to 8, or a whole Format, which then says group_size and symmetric itself.
+    group_size, symmetric: None chooses one scale a row and symmetric at 8 bits, groups of 64 and
+        asymmetric below.
+    Raises InputError for arguments that do not fit together.
+
+    >>> str(weight_format(4)), str(weight_format(8))
+    ('int4 g64 asymmetric', 'int8 per channel symmetric')
+    """
+    if not isinstance(bits, Format):
+        return _default_format(bits, group_size, symmetric)
+    if group_size is not None or symmetric is not None:
+        raise InputError(
+            "bits is a Format, which says group_size and symmetric itself; leave both out."
+        )
+    return bits
+
+
+def refuse_compressed(model: nn.Module) -> None:
+    """Raise InputError for a model with quantized layers: a second rounding only adds error."""
+    if is_compressed(model):
+        raise InputError(
+            "This model is quantized already. Rounding it again would only add error: start from "
+            "the original, as in quantize_model(load_model('smollm2-135m'), bits=4). (A notebook "
+            "cell that was run twice is the usual cause.)"
+        )
+
+
 def _head_format(bits: int | Format, group_size: int | None) -> Format:
     if isinstance(bits, Format):
         return bits
@@ -70,29 +102,16 @@ def quantize_model(
     Raises InputError: bad bits or group_size, weights that are not finite (naming the layer), a
     model that is compressed already.
     """
-    if isinstance(bits, Format):
-        if group_size is not None or symmetric is not None:
-            raise InputError(
-                "bits is a Format, which says group_size and symmetric itself; leave both out."
-            )
-        fmt = bits
-    else:
-        fmt = _default_format(bits, group_size, symmetric)
+    fmt = weight_format(bits, group_size, symmetric)
     head_fmt = None if head_bits is None else _head_format(head_bits, group_size)
-    if is_compressed(model):
-        raise InputError(
-            "This model is quantized already. Rounding it again would only add error: start from "
-            "the original, as in quantize_model(load_model('smollm2-135m'), bits=4). (A notebook "
-            "cell that was run twice is the usual cause.)"
-        )
+    refuse_compressed(model)
     search = fmt.bits < 8 if search is None else search
     layers = list(find_linears(model, include, exclude))
     if not inplace:
         model = clone(model, shared=[model.get_submodule(name).weight for name in layers])
     for name in tqdm(layers, desc=f"quantizing to {fmt}", unit="layer", leave=False):
         replace_module(model, name, _quantized(model.get_submodule(name), fmt, name, search))
-    if head_fmt is not None and output_head(model) is not None:
-        _quantize_head(model, head_fmt)
+    quantize_head(model, head_fmt)
     return model.eval()
 
 
@@ -103,8 +122,17 @@ def _quantized(layer: nn.Module, fmt: Format, name: str, search: bool) -> Quanti
         raise InputError(f"Layer {name}: {error}") from None
 
 
-def _quantize_head(model: nn.Module, fmt: Format) -> None:
-    """Quantize the output head, and let a tied embedding read the head's packed rows."""
+def quantize_head(
+    model: nn.Module, bits: int | Format | None = 8, group_size: int | None = None
+) -> None:
+    """Quantize the output head in place, and let a tied embedding read the head's packed rows.
+
+    bits: of the head, or its Format; None leaves it in float, as does a model without a head.
+    group_size: columns that share a scale, for fewer than 8 bits.
+    """
+    if bits is None or output_head(model) is None:
+        return
+    fmt = _head_format(bits, group_size)
     head, embedding, tied = output_head(model), input_embedding(model), is_tied(model)
     old = model.get_submodule(embedding) if tied else None
     packed = _quantized(model.get_submodule(head), fmt, head, fmt.bits < 8)

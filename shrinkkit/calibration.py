@@ -1,0 +1,187 @@
+"""Show a model some text, block by block, and let a method see what flows into each layer.
+
+Methods that use data (GPTQ, AWQ, SmoothQuant, Wanda, SparseGPT) differ in what they collect and
+what they do with it, not in how they get at it. The walk is always this:
+
+1. run the embedding on all windows: the inputs of block 0;
+2. for each block in order: run all windows through it while accumulators watch the inputs of its
+   layers; let the method change the block; run the windows through the changed block, and take
+   what comes out as the inputs of the next one.
+
+So each block is calibrated on what it will really get, errors of the blocks before it included, and
+a method can repair some of them. Only one block has to be in memory at a time, with the windows'
+activations: 32 windows of 256 tokens are 19 MB for SmolLM2. Twice the forward pass is the price.
+
+`Walk` holds the activations between blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from shrinkkit.errors import require_finite, require_int
+from shrinkkit.measure.running import check_tokens, check_vocabulary, device_of, evaluating
+from shrinkkit.surgery import decoder_blocks, find_linears
+
+
+class Accumulator(Protocol):
+    """Anything that wants to see a layer's inputs, such as `obs.Hessian`."""
+
+    def add(self, x: torch.Tensor) -> None:
+        """Take in inputs x [..., in_features]."""
+
+
+class _Caught(Exception):
+    """Ends a forward pass once the first block's inputs are known."""
+
+
+class Walk:
+    """The activations that stand between two blocks, and how to take them one block further.
+
+    Attributes: `hidden` [n_samples, seq_len, hidden], what the next block will get; `options`, the
+    keyword arguments that the model passes to each block (positions, mask).
+    """
+
+    def __init__(self, model: nn.Module, tokens: torch.Tensor, batch_size: int = 4) -> None:
+        """Run everything before the first block.
+
+        model: a decoder whose blocks `surgery.decoder_blocks` knows; only what comes before the
+            blocks has to hold real weights.
+        tokens: [n_samples, seq_len] integer; the calibration windows.
+        batch_size: windows that go through a block at once.
+        Raises InputError for tokens that are no windows, or outside the vocabulary.
+        """
+        self.batch_size = require_int("batch_size", batch_size, 1)
+        tokens = check_tokens(tokens)
+        check_vocabulary("the model", model, tokens)
+        first = next(iter(decoder_blocks(model).values()))
+        inputs: list[torch.Tensor] = []
+        self.options: dict[str, Any] = {}
+
+        def catch(_: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+            inputs.append((args[0] if args else kwargs["hidden_states"]).detach())
+            if not self.options:
+                known = {k: v for k, v in kwargs.items() if k != "hidden_states"}
+                self.options = known | {"past_key_values": None, "use_cache": False}
+            raise _Caught
+
+        handle = first.register_forward_pre_hook(catch, with_kwargs=True)
+        device = device_of(model.get_input_embeddings())
+        try:
+            with evaluating(model):
+                # one batch size for all, because a mask has the batch's shape: the rest goes singly
+                for batch in self._split(tokens):
+                    with torch.no_grad():
+                        try:
+                            model(batch.to(device), use_cache=False)
+                        except _Caught:
+                            continue
+        finally:
+            handle.remove()
+        self.hidden = torch.cat(inputs)
+        if self.options.get("attention_mask") is not None:
+            # every window is whole and causal, so one row's mask serves all
+            self.options["attention_mask"] = self.options["attention_mask"][:1]
+
+    def _split(self, rows: torch.Tensor) -> Iterable[torch.Tensor]:
+        return rows.split(self.batch_size)
+
+    def run(self, block: nn.Module, *, keep: bool) -> None:
+        """Send all windows through a block; `keep` makes what comes out the new `hidden`."""
+        with evaluating(block):
+            for start in range(0, len(self.hidden), self.batch_size):
+                rows = slice(start, start + self.batch_size)
+                out = block(self.hidden[rows], **self.options)
+                out = out[0] if isinstance(out, tuple) else out
+                if keep:
+                    self.hidden[rows] = out
+
+    def shared_inputs(self, block: nn.Module) -> list[list[str]]:
+        """Group the block's linear layers by the input that they share, in the order they run.
+
+        Found by watching one window: layers that are called with one and the same tensor belong
+        together (q, k and v; gate and up), whatever the family calls them.
+        Returns [[names inside the block that share the first input], ...].
+        """
+        inputs: list[tuple[torch.Tensor, list[str]]] = []  # holding them keeps them apart
+        handles = []
+
+        def hook_of(name: str) -> Callable:
+            def hook(_: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+                for tensor, names in inputs:
+                    if tensor is args[0]:
+                        names.append(name)
+                        return
+                inputs.append((args[0], [name]))
+
+            return hook
+
+        try:
+            for name, layer in find_linears(block).items():
+                handles.append(layer.register_forward_pre_hook(hook_of(name)))
+            with evaluating(block):
+                block(self.hidden[:1].clone(), **self.options)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return [names for _, names in inputs]
+
+
+@contextmanager
+def watching(block: nn.Module, accumulators: Mapping[str, Accumulator]) -> Iterator[None]:
+    """Let accumulators see the inputs of some layers of a block while it runs.
+
+    accumulators: {layer's name inside the block: accumulator}. One accumulator may stand for
+        several layers that get the same input; it is then fed once, by the first of them.
+    """
+    handles, fed = [], set()
+
+    def hook_of(accumulator: Accumulator) -> Callable:
+        def hook(_: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+            accumulator.add(args[0].detach())
+
+        return hook
+
+    try:
+        for name, accumulator in accumulators.items():
+            if id(accumulator) not in fed:
+                layer = block.get_submodule(name)
+                handles.append(layer.register_forward_pre_hook(hook_of(accumulator)))
+                fed.add(id(accumulator))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def calibrate(
+    model: nn.Module,
+    tokens: torch.Tensor,
+    visit: Callable[[str, nn.Module, Walk], Callable[[], None] | None],
+    *,
+    batch_size: int = 4,
+    label: str = "calibrating",
+) -> None:
+    """Take every decoder block in order and let `visit` see it with its inputs.
+
+    model: a decoder; `visit` may change its blocks in place.
+    tokens: [n_samples, seq_len] calibration windows.
+    visit: called with (block's name, block, walk); `walk.hidden` are the block's inputs. It may
+        return a function, which is called once the windows have gone through the changed block.
+    batch_size: windows that go through a block at once.
+    label: of the progress bar.
+    Raises InputError as `Walk` does, and where the blocks produce NaN, naming the block.
+    """
+    walk = Walk(model, tokens, batch_size)
+    for name, block in tqdm(decoder_blocks(model).items(), desc=label, unit="block", leave=False):
+        finish = visit(name, block, walk)
+        walk.run(block, keep=True)
+        require_finite(f"the output of {name}", walk.hidden)
+        if finish is not None:
+            finish()

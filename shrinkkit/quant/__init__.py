@@ -2,7 +2,7 @@
 
 Read in this order: `formats` (the grids), `affine` (rounding to a grid), `packing` (bits into
 bytes), `linear` (a layer that computes from packed weights) with its `kernels`, `model` (a whole
-model) and `io` (saving it).
+model) and `io` (saving it). Then, for what a model keeps while it writes, `kv_rows` and `kv_cache`.
 """
 
 from shrinkkit.quant.affine import (
@@ -16,6 +16,7 @@ from shrinkkit.quant.affine import (
 )
 from shrinkkit.quant.formats import NF4, Format, int_format
 from shrinkkit.quant.io import load, save, tensors_of
+from shrinkkit.quant.kv_cache import QuantizedKVCache
 from shrinkkit.quant.linear import QuantizedEmbedding, QuantizedLinear
 from shrinkkit.quant.model import dequantize_model, quantize_model
 from shrinkkit.quant.packing import pack, unpack
@@ -24,6 +25,7 @@ __all__ = [
     "NF4",
     "Format",
     "QuantizedEmbedding",
+    "QuantizedKVCache",
     "QuantizedLinear",
     "choose_qparams",
     "dequantize",

@@ -52,7 +52,7 @@ def measured(name, new_cache, model, tokens):
 
 if __name__ == "__main__":
     options = arguments(__doc__)
-    n_samples = 2 if options.quick else 16
+    n_samples = 2 if options.quick else 8
     model = load_model("smollm2-135m")
     tokens = load_text("wikipedia").evaluation(n_samples=n_samples, seq_len=CONTEXT)
     rows = [

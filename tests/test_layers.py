@@ -43,6 +43,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "calibration",
         "measure",
         "quant.affine",
+        "quant.kv_rows",
         "quant.kernels",
         "quant.linear",
         "quant.model",

@@ -17,6 +17,7 @@ from shrinkkit.measure.encoders import (
     topics_accuracy,
 )
 from shrinkkit.measure.energy import Energy, measure_energy
+from shrinkkit.measure.kv import cache_bytes, cache_bytes_at, cached_perplexity, kv_shape
 from shrinkkit.measure.memory import PeakMemory, peak_rss
 from shrinkkit.measure.quality import (
     Agreement,
@@ -79,6 +80,10 @@ __all__ = [
     "time_call",
     "time_paired",
     "speedup",
+    "cached_perplexity",
+    "cache_bytes",
+    "cache_bytes_at",
+    "kv_shape",
     "peak_rss",
     "measure_energy",
     "record",

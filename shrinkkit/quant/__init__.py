@@ -2,8 +2,8 @@
 
 Read in this order: `formats` (the grids), `affine` (rounding to a grid), `packing` (bits into
 bytes), `linear` (a layer that computes from packed weights) with its `kernels`, `model` (a whole
-model) and `io` (saving it); then `gptq` (better integers for one layer, with data) and `calibrated`
-(for a whole model).
+model) and `io` (saving it). With data: `gptq` and `awq` (better integers and scales for one layer)
+and `calibrated` (for a whole model). For what a model keeps while it writes: `kv_rows`, `kv_cache`.
 """
 
 from shrinkkit.quant.affine import (
@@ -19,6 +19,7 @@ from shrinkkit.quant.calibrated import gptq_model
 from shrinkkit.quant.formats import NF4, Format, int_format
 from shrinkkit.quant.gptq import Rounded, gptq
 from shrinkkit.quant.io import load, save, tensors_of
+from shrinkkit.quant.kv_cache import QuantizedKVCache
 from shrinkkit.quant.linear import QuantizedEmbedding, QuantizedLinear
 from shrinkkit.quant.model import dequantize_model, quantize_model
 from shrinkkit.quant.packing import pack, unpack
@@ -27,6 +28,7 @@ __all__ = [
     "NF4",
     "Format",
     "QuantizedEmbedding",
+    "QuantizedKVCache",
     "QuantizedLinear",
     "Rounded",
     "choose_qparams",

@@ -1,0 +1,72 @@
+"""GPTQ against rounding on the same grids: quality of SmolLM2 on Wikipedia and news, and the time.
+
+    python benchmarks/gptq.py [--quick] [--json FILE]
+
+Calibrated on 32 windows of 256 tokens of Wikipedia, from articles that no evaluation window comes
+from. Each row: the grid, the method, bits per weight of the quantized linears, perplexity on the
+evaluation windows of both texts (linears rounded, head in float), seconds. The rows land in
+data/results/gptq.json. The fp32 row is itself a de-quantised 4-bit checkpoint (Q4_1).
+"""
+
+from __future__ import annotations
+
+import time
+
+from common import arguments, finish
+from tqdm.auto import tqdm
+
+from shrinkkit import load_model, load_text
+from shrinkkit.measure import perplexity
+from shrinkkit.quant import dequantize_model, gptq_model, int_format, quantize_model
+
+GRIDS = {"int4 g64": int_format(4, group_size=64), "int3 g64": int_format(3, group_size=64)}
+
+if __name__ == "__main__":
+    options = arguments(__doc__)
+    n_samples = 4 if options.quick else 32
+    model = load_model("smollm2-135m")
+    wikipedia, news = load_text("wikipedia"), load_text("lee-news")
+    calibration = wikipedia.calibration(n_samples, seq_len=256)
+    tokens = {
+        "wikipedia": wikipedia.evaluation(n_samples, seq_len=256),
+        "news": news.evaluation(n_samples // 2, seq_len=256),
+    }
+
+    def row(grid, method, small, bits, seconds):
+        scores = {f"perplexity_{text}": perplexity(small, w, 8) for text, w in tokens.items()}
+        found = {"model": "smollm2-135m", "grid": grid, "method": method, **scores}
+        return found | {"bits_per_weight": bits, "seconds": seconds}
+
+    rows = [row("fp32", "", model, 32.0, None)]
+    for grid, fmt in tqdm(GRIDS.items(), desc="grids"):
+        bits = fmt.bits_per_weight((576, 576))
+        for method in ("rounding", "rounding, searched ranges", "GPTQ"):
+            began = time.perf_counter()
+            if method == "GPTQ":
+                small = gptq_model(model, calibration, fmt, head_bits=None, batch_size=8)
+            else:
+                small = quantize_model(model, fmt, head_bits=None, search="," in method)
+            seconds = time.perf_counter() - began
+            rows.append(row(grid, method, dequantize_model(small), bits, seconds))
+    for found in rows:
+        for text in tokens:
+            key = f"perplexity_{text}"
+            found[f"{key}_vs_fp32"] = found[key] / rows[0][key]
+    finish(
+        "gptq",
+        rows,
+        {
+            "grid": "grid",
+            "method": "method",
+            "bits_per_weight": "bits/weight",
+            "perplexity_wikipedia": "Wikipedia",
+            "perplexity_wikipedia_vs_fp32": "x fp32",
+            "perplexity_news": "news",
+            "perplexity_news_vs_fp32": "x fp32 ",
+            "seconds": "seconds",
+        },
+        options,
+        key=("model", "grid", "method"),
+        seed=0,
+        n_samples=n_samples,
+    )

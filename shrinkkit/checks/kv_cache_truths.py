@@ -1,0 +1,111 @@
+"""Work out the truths of lesson 08's exercises.
+
+Everything here is numpy in float64, one group at a time, as one would do it with a pencil, and
+independent of the package. The options (`rounding=np.floor`, `levels=True`) are there for
+`kv_cache_mistakes.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+Array = np.ndarray
+
+
+def random_states(seed: int, tokens: int, channels: int) -> Array:
+    """Draw keys or values [tokens, channels] float32; one channel is large, one token is."""
+    rng = np.random.default_rng(seed)
+    states = rng.standard_normal((tokens, channels)) * rng.uniform(0.3, 2.0, size=(1, channels))
+    states[:, channels // 2] += 9.0
+    states[tokens // 3] *= 2.5
+    return states.astype(np.float32)
+
+
+def round_group(
+    numbers: Array,
+    bits: int,
+    *,
+    rounding: Callable[[Array], Array] = np.round,
+    levels: bool = False,
+    integers: bool = False,
+) -> Array:
+    """Round numbers that share a scale: low + scale * round((x - low) / scale), in float64.
+
+    levels: divide the range by the number of levels instead of the steps between them.
+    integers: give the integers back.
+    """
+    numbers = numbers.astype(np.float64)
+    low = numbers.min()
+    scale = (numbers.max() - low) / (2**bits - (0 if levels else 1))
+    if scale == 0:
+        return np.zeros_like(numbers) if integers else numbers
+    q = np.clip(rounding((numbers - low) / scale), 0, 2**bits - 1)
+    return q if integers else low + scale * q
+
+
+def round_keys(keys: Array, bits: int, group_size: int, *, late: bool = False, **how) -> Array:
+    """Round keys [tokens, channels]: one scale for a channel of each whole group of tokens.
+
+    late: round the tokens of the unfinished group as well.
+    """
+    rounded = keys.astype(np.float64)
+    end = len(keys) if late else len(keys) // group_size * group_size
+    for start in range(0, end, group_size):
+        for channel in range(keys.shape[1]):
+            place = slice(start, start + group_size), channel
+            rounded[place] = round_group(keys[place], bits, **how)
+    return rounded
+
+
+def round_values(values: Array, bits: int, group_size: int, **how) -> Array:
+    """Round values [tokens, channels]: one scale for each group of channels of each token."""
+    rounded = values.astype(np.float64)
+    for token in range(len(values)):
+        for start in range(0, values.shape[1], group_size):
+            place = token, slice(start, start + group_size)
+            rounded[place] = round_group(values[place], bits, **how)
+    return rounded
+
+
+def away_from_ties(states: Array, places: list[tuple], bits: int) -> Array:
+    """Move numbers that lie halfway between two levels a tenth of a step down.
+
+    places: what shares a scale. Ends of a range lie on a level, so they never move.
+    """
+    moved = states.astype(np.float64)
+    for place in places:
+        group = moved[place]  # a view
+        scale = (group.max() - group.min()) / (2**bits - 1)
+        if scale:
+            near = np.abs((group - group.min()) / scale % 1 - 0.5) < 0.05
+            group[near] -= 0.1 * scale
+    return moved.astype(np.float32)
+
+
+def cache_bytes(
+    n_layers: int, n_kv_heads: int, head_dim: int, n_tokens: int, bits: int, group_size: int
+) -> float:
+    """Count the bits of a quantized cache number by number, scale by scale."""
+    total = 0
+    whole = n_tokens // group_size * group_size
+    for token in range(n_tokens):
+        total += head_dim * (bits if token < whole else 16)  # its key
+        total += head_dim * bits  # its value
+        total += len(range(0, head_dim, group_size)) * (16 + 8)
+    total += n_tokens // group_size * head_dim * (16 + 8)  # the keys' scales and zero points
+    return n_layers * n_kv_heads * total / 8
+
+
+def add_keys(window: Array, new: Array, group_size: int, residual: int) -> tuple[Array, Array]:
+    """Let tokens come one by one; return those that left in whole groups, and the window."""
+    ready: list[Array] = []
+    waiting = list(window)
+    for token in new:
+        waiting.append(token)
+        while len(waiting) - residual >= group_size:
+            ready += waiting[:group_size]
+            waiting = waiting[group_size:]
+    channels = new.shape[1]
+    return np.array(ready).reshape(-1, channels), np.array(waiting).reshape(-1, channels)

@@ -1,0 +1,170 @@
+"""Measure a key-value cache: what it holds in bytes, and what it costs in perplexity.
+
+A cache is easy to flatter. One forward pass over a window with an empty quantized cache gives the
+full-precision keys of that window to attention and only then rounds them: nothing that was measured
+has passed through the cache. So `cached_perplexity` feeds each window in chunks. A token attends to
+its own chunk's keys as they are and to everything older as the cache gives it back, which is what
+happens while a model writes: the latest tokens are still exact, the past is rounded.
+
+With chunks of `group_size` tokens, and a window that starts with an empty cache, this is the same
+number, to rounding, that feeding the tokens one by one would give, and many times quicker: a
+`QuantizedKVCache` packs keys at the end of each whole group, which is where the chunks end, and
+values as they arrive. (With `residual` above zero a chunk is stricter than one by one: its first
+tokens find late values rounded that would still be in float.)
+
+`cache_bytes` counts the tensors that a cache holds, scales and float windows included, and
+`cache_bytes_at` counts them for a text of any length without running the model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from shrinkkit.errors import InputError, require_int
+from shrinkkit.measure.running import (
+    check_tokens,
+    check_vocabulary,
+    device_of,
+    evaluating,
+    progress,
+)
+
+if TYPE_CHECKING:
+    from transformers.cache_utils import Cache
+
+_POSITIONS = 64  # rows of [vocabulary] floats that are scored at once
+
+
+def kv_shape(config: Any) -> tuple[int, int, int]:
+    """Read what decides the size of a cache from a model's configuration.
+
+    config: a transformers configuration, `model.config`.
+    Returns (layers, key-value heads, numbers in one key).
+
+    >>> from transformers import LlamaConfig
+    >>> config = LlamaConfig(
+    ...     hidden_size=576, num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3
+    ... )
+    >>> kv_shape(config)
+    (30, 3, 64)
+    """
+    n_heads = getattr(config, "num_attention_heads", None)
+    n_layers = getattr(config, "num_hidden_layers", None)
+    if not n_heads or not n_layers:
+        raise InputError(
+            f"config is a {type(config).__name__}, which does not say how many layers and heads "
+            "there are: give the configuration of a language model, model.config."
+        )
+    n_kv_heads = getattr(config, "num_key_value_heads", None) or n_heads
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // n_heads
+    return n_layers, n_kv_heads, head_dim
+
+
+def cache_bytes(cache: Cache) -> int:
+    """Count the bytes of keys and values that a cache holds, scales and windows included.
+
+    cache: a QuantizedKVCache, or one of transformers' caches that keep keys and values as tensors.
+
+    >>> from transformers import DynamicCache
+    >>> cache = DynamicCache()
+    >>> _ = cache.update(torch.zeros(1, 3, 5, 64), torch.zeros(1, 3, 5, 64), layer_idx=0)
+    >>> cache_bytes(cache)  # key and value, 3 heads, 5 tokens, 64 numbers of 4 bytes
+    7680
+    """
+    own = getattr(cache, "nbytes", None)
+    if own is not None:
+        return own
+    kept = [getattr(layer, name, None) for layer in cache.layers for name in ("keys", "values")]
+    return sum(tensor.nbytes for tensor in kept if tensor is not None)
+
+
+def cache_bytes_at(
+    new_cache: Callable[[], Cache],
+    config: Any,
+    n_tokens: int,
+    *,
+    batch: int = 1,
+    dtype: torch.dtype = torch.bfloat16,
+) -> int:
+    """Count the bytes of a cache that holds `n_tokens` tokens, without running a model.
+
+    The cache is filled with random numbers, token groups as they would come, and counted.
+
+    new_cache: makes an empty cache, such as `DynamicCache` or `lambda: QuantizedKVCache(bits=4)`.
+    config: the model's configuration.
+    n_tokens: tokens of each sequence.
+    batch: sequences side by side.
+    dtype: of the keys and values that the model computes, so of all that the cache keeps in float.
+
+    >>> from transformers import DynamicCache, LlamaConfig
+    >>> config = LlamaConfig(num_hidden_layers=2, num_key_value_heads=2, head_dim=64)
+    >>> cache_bytes_at(DynamicCache, config, n_tokens=10)  # 2 * 2 * 2 * 64 * 10 * 2 bytes
+    10240
+    """
+    require_int("n_tokens", n_tokens, 1)
+    require_int("batch", batch, 1)
+    n_layers, n_kv_heads, head_dim = kv_shape(config)
+    cache = new_cache()
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randn(batch, n_kv_heads, n_tokens, head_dim, generator=generator).to(dtype)
+    cache.update(states, states, layer_idx=0)  # every layer holds as much as the first
+    return n_layers * cache_bytes(cache)
+
+
+def cached_perplexity(
+    model: nn.Module,
+    tokens: torch.Tensor,
+    new_cache: Callable[[], Cache],
+    *,
+    chunk: int = 64,
+    batch_size: int = 4,
+) -> float:
+    """Give the perplexity of a model that reads its past through a cache.
+
+    perplexity = exp(mean over windows and positions 2..seq_len of -log p(token | earlier tokens)),
+    where the keys and values of earlier tokens come from the cache, those of a token's own chunk
+    excepted (see the module's first lines).
+
+    model: a causal language model that takes `past_key_values`.
+    tokens: [n_samples, seq_len] integer; token ids, without padding.
+    new_cache: makes an empty cache; `DynamicCache` gives the reference in full precision.
+    chunk: tokens a forward pass; the cache's group_size, to measure what writing would meet.
+    batch_size: windows side by side.
+    Returns a number from 1; inf when a needed token got probability 0.
+    Raises InputError for tokens of another shape or dtype, or outside the vocabulary.
+    """
+    tokens = check_tokens(tokens)
+    require_int("chunk", chunk, 1)
+    require_int("batch_size", batch_size, 1)
+    check_vocabulary("model", model, tokens)
+    total, n_positions = 0.0, tokens.shape[0] * (tokens.shape[1] - 1)
+    with evaluating(model):
+        for batch in progress(tokens.split(batch_size), "reading through the cache"):
+            batch = batch.to(device_of(model))
+            cache = new_cache()
+            for start in range(0, batch.shape[1] - 1, chunk):
+                here = batch[:, start : start + chunk]
+                logits = model(here, past_key_values=cache, use_cache=True).logits
+                answers = batch[:, start + 1 : start + 1 + here.shape[1]]  # [batch, <= chunk]
+                total += _loss(logits[:, : answers.shape[1]], answers)
+    try:
+        return math.exp(total / n_positions)
+    except OverflowError:
+        return math.inf
+
+
+def _loss(logits: torch.Tensor, answers: torch.Tensor) -> float:
+    """Add up -log p(answer) over windows and positions, in float64."""
+    rows = zip(
+        logits.flatten(0, 1).split(_POSITIONS), answers.flatten().split(_POSITIONS), strict=True
+    )
+    return sum(
+        cross_entropy(some.float(), right, reduction="none").double().sum().item()
+        for some, right in rows
+    )

@@ -128,15 +128,33 @@ def quantize(
         int | None, typer.Option(help="Weights that share a scale; default 64 below 8 bits.")
     ] = None,
     head_bits: Annotated[int, typer.Option(help="Bits of the output head.")] = 8,
+    method: Annotated[
+        str, typer.Option(help="rounding (seconds, no data) or gptq (minutes, looks at text).")
+    ] = "rounding",
+    calibration: Annotated[
+        str, typer.Option(help="gptq: the text, as a name, a folder, a file or a hub data set.")
+    ] = "wikipedia",
+    n_samples: Annotated[int, typer.Option(help="gptq: windows of 256 tokens to look at.")] = 32,
+    seed: Annotated[int, typer.Option(help="gptq: which windows.")] = 0,
 ) -> None:
     """Quantize a model and save it; `load_model(FOLDER)` opens it again."""
+    from shrinkkit.errors import require_choice
+
+    require_choice("method", method, ["rounding", "gptq"])
     from shrinkkit.measure import file_bytes, saved_bytes
     from shrinkkit.models import load_model, load_tokenizer
-    from shrinkkit.quant import quantize_model, save
+    from shrinkkit.quant import gptq_model, quantize_model, save
+    from shrinkkit.text import load_text
 
-    reference = load_model(model)
-    small = quantize_model(reference, bits=bits, group_size=group_size, head_bits=head_bits)
-    save(small, folder, load_tokenizer(model))
+    reference, tokenizer = load_model(model), load_tokenizer(model)
+    grid = {"bits": bits, "group_size": group_size, "head_bits": head_bits}
+    if method == "rounding":
+        small = quantize_model(reference, **grid)
+    else:
+        text = load_text(calibration, tokenizer)
+        windows = text.calibration(n_samples, seq_len=256, seed=seed)
+        small = gptq_model(reference, windows, **grid)
+    save(small, folder, tokenizer)
     before, after = saved_bytes(reference), file_bytes(f"{folder}/shrinkkit.safetensors")
     typer.echo(
         f"{folder}: {after / 2**20:,.1f} MiB, {after / before:.1%} of {before / 2**20:,.1f} MiB."

@@ -165,3 +165,29 @@ def test_train_lm_says_what_is_wrong(arguments: list[str], words: str, tmp_path:
     assert done.exit_code == 1
     assert words in done.output
     assert "Traceback" not in done.output
+
+
+def test_quantize_with_gptq(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.mkdir()
+    for number in range(4):
+        words = " ".join(f"word{(number + i * i) % 17} and" for i in range(200))
+        (text / f"{number}.txt").write_text(words)
+    where = [str(tiny_checkpoint), str(tmp_path / "small")]
+    grid = ["--bits", "4", "--group-size", "32"]
+    rest = ["--method", "gptq", "--calibration", str(text), "--n-samples", "4"]
+    done = invoke("quantize", *where, *grid, *rest)
+    assert done.exit_code == 0, done.output
+    rounded = invoke("quantize", where[0], str(tmp_path / "rounded"), *grid)
+    assert rounded.exit_code == 0, rounded.output
+
+    from shrinkkit import load_model
+
+    ours, theirs = (load_model(tmp_path / name) for name in ("small", "rounded"))
+    layer = "model.layers.0.mlp.up_proj"
+    assert ours.get_submodule(layer).format == theirs.get_submodule(layer).format
+    assert not ours.get_submodule(layer).integers().equal(theirs.get_submodule(layer).integers())
+
+    wrong = invoke("quantize", *where, "--method", "gtpq")
+    assert wrong.exit_code == 1
+    assert "Did you mean 'gptq'" in wrong.output

@@ -30,6 +30,19 @@ TABLES = {
             "perplexity_news": ("news", "{:.2f}"),
         },
     ),
+    "gptq": (
+        "`python benchmarks/gptq.py`: the same grids with better integers, calibrated on "
+        "{n_samples} windows of Wikipedia; output head in float; the same evaluation windows",
+        {
+            "grid": ("weights in", "{}"),
+            "method": ("method", "{}"),
+            "bits_per_weight": ("bits a weight", "{:.2f}"),
+            "perplexity_wikipedia": ("Wikipedia", "{:.2f}"),
+            "perplexity_wikipedia_vs_fp32": ("x fp32", "{:.3f}"),
+            "perplexity_news": ("news", "{:.2f}"),
+            "perplexity_news_vs_fp32": ("x fp32", "{:.3f}"),
+        },
+    ),
     "decode": (
         "`python benchmarks/decode.py`, or `shrinkkit bench decode`: batch 1 through `generate`, "
         "on {cpu}, {threads} threads, memory read at {bandwidth_gb_per_s:.0f} GB/s",

@@ -1,9 +1,10 @@
-"""Quantize a whole model with the help of text: GPTQ on every linear layer, block by block.
+"""Quantize a whole model with the help of text: GPTQ, AWQ, or both, block by block.
 
 For each decoder block: collect the Hessian of each distinct input (q, k and v share one, gate and
-up another), round the block's layers with it, then send the text through the rounded block, so that
-the next block is calibrated on what it will really receive. The output head is rounded to nearest
-at 8 bits, as `quantize_model` does, because its Hessian would be that of one position alone.
+up another), rescale channels if asked (AWQ), round the block's layers (to nearest or by GPTQ), then
+send the text through the rounded block, so that the next block is calibrated on what it will really
+receive. The output head is rounded to nearest at 8 bits, as `quantize_model` does, because it is
+large, sensitive, and read once a token.
 
 Memory: the model, one block's Hessians (10 MB for SmolLM2) and the windows' activations.
 """
@@ -17,13 +18,18 @@ import torch
 from torch import nn
 
 from shrinkkit.calibration import Walk, calibrate, watching
-from shrinkkit.errors import InputError
+from shrinkkit.errors import InputError, require_choice
 from shrinkkit.obs import Hessian
+from shrinkkit.quant.affine import quantize, search_qparams
+from shrinkkit.quant.awq import output_error, search_scale
 from shrinkkit.quant.formats import Format
-from shrinkkit.quant.gptq import gptq
+from shrinkkit.quant.gptq import Rounded, gptq
 from shrinkkit.quant.linear import QuantizedLinear
 from shrinkkit.quant.model import quantize_head, refuse_compressed, weight_format
-from shrinkkit.surgery import clone, replace_module
+from shrinkkit.surgery import clone, norm_groups, replace_module, rescale
+
+# round_layer(weight [out, in], hessian [in, in]) -> Rounded
+RoundLayer = Callable[[torch.Tensor, torch.Tensor], Rounded]
 
 
 def gptq_model(
@@ -54,31 +60,99 @@ def gptq_model(
     Raises InputError: bad arguments, a model that is compressed already, no windows, NaN.
     """
     fmt = weight_format(bits, group_size, symmetric)
+
+    def round_layer(weight: torch.Tensor, hessian: torch.Tensor) -> Rounded:
+        return gptq(
+            weight,
+            hessian,
+            fmt,
+            damping=damping,
+            act_order=act_order,
+            static_groups=static_groups,
+            search=search,
+        )
+
+    model = _prepared(model, inplace)
+    _walk(model, calibration, fmt, round_layer, scaled=False, batch_size=batch_size)
+    quantize_head(model, head_bits, group_size)
+    return model.eval()
+
+
+def awq_model(
+    model: nn.Module,
+    calibration: torch.Tensor,
+    bits: int | Format = 4,
+    group_size: int | None = None,
+    *,
+    symmetric: bool | None = None,
+    rounding: str = "nearest",
+    head_bits: int | Format | None = 8,
+    batch_size: int = 4,
+    inplace: bool = False,
+) -> nn.Module:
+    """Quantize the linear layers of a decoder by AWQ: rescale the channels that matter, then round.
+
+    model: a decoder of a family that `surgery.norm_groups` knows.
+    calibration, bits, group_size, symmetric, head_bits, batch_size, inplace: as for `gptq_model`.
+    rounding: "nearest", ranges searched with the Hessian's diagonal, or "gptq" on top of AWQ.
+    Returns the quantized model, in eval mode.
+    Raises InputError as `gptq_model` does, for an unknown rounding and for an unknown family.
+    """
+    require_choice("rounding", rounding, ("nearest", "gptq"))
+    fmt = weight_format(bits, group_size, symmetric)
+
+    def to_nearest(weight: torch.Tensor, hessian: torch.Tensor) -> Rounded:
+        counts = hessian.diagonal().clamp(min=1e-12)
+        scale, zero_point = search_qparams(weight, fmt, column_importance=counts)
+        found = Rounded(quantize(weight, scale, zero_point, fmt), scale, zero_point, 0.0)
+        error = output_error(weight.float(), found.dequantize(fmt), hessian) / len(weight)
+        return Rounded(found.q, scale, zero_point, error)
+
+    def by_gptq(weight: torch.Tensor, hessian: torch.Tensor) -> Rounded:
+        return gptq(weight, hessian, fmt)
+
+    round_layer = to_nearest if rounding == "nearest" else by_gptq
+    model = _prepared(model, inplace)
+    _walk(model, calibration, fmt, round_layer, scaled=True, batch_size=batch_size)
+    quantize_head(model, head_bits, group_size)
+    return model.eval()
+
+
+def _prepared(model: nn.Module, inplace: bool) -> nn.Module:
     refuse_compressed(model)
-    if not inplace:
-        model = clone(model)
-    options = {
-        "damping": damping,
-        "act_order": act_order,
-        "static_groups": static_groups,
-        "search": search,
-    }
+    return model if inplace else clone(model)
+
+
+def _walk(
+    model: nn.Module,
+    calibration: torch.Tensor,
+    fmt: Format,
+    round_layer: RoundLayer,
+    *,
+    scaled: bool,
+    batch_size: int,
+) -> None:
+    """Take the blocks in order: Hessians, scales if asked, rounding, packing."""
     notes: list[str] = []
 
     def visit(name: str, block: nn.Module, walk: Walk) -> Callable[[], None]:
         packed: dict[str, QuantizedLinear] = {}
-        for names, hessian in hessians(block, walk):
+        found = hessians(block, walk)
+        if scaled:
+            rescale_channels(block, found, fmt)
+        for names, hessian in found:
             for layer_name in names:
                 layer = block.get_submodule(layer_name)
                 try:
-                    found = gptq(layer.weight, hessian, fmt, **options)
+                    rounded = round_layer(layer.weight.detach(), hessian)
                 except InputError as error:
                     raise InputError(f"Layer {name}.{layer_name}: {error}") from None
-                if found.note:
-                    notes.append(f"{name}.{layer_name}: {found.note}")
+                if rounded.note:
+                    notes.append(f"{name}.{layer_name}: {rounded.note}")
                 packed[layer_name] = QuantizedLinear.from_integers(
-                    found.q, found.scale, found.zero_point, fmt, layer.bias
+                    rounded.q, rounded.scale, rounded.zero_point, fmt, layer.bias
                 )
+                # float for now, so that the calibration text goes through it quickly
                 layer.weight.data = packed[layer_name].dequantize().to(layer.weight.dtype)
 
         def pack() -> None:
@@ -87,13 +161,11 @@ def gptq_model(
 
         return pack
 
-    calibrate(model, calibration, visit, batch_size=batch_size, label=f"GPTQ to {fmt}")
+    calibrate(model, calibration, visit, batch_size=batch_size, label=f"quantizing to {fmt}")
     if notes:
         warnings.warn(
-            f"{len(notes)} layer(s) needed more damping; the first: {notes[0]}", stacklevel=2
+            f"{len(notes)} layer(s) needed more damping; the first: {notes[0]}", stacklevel=3
         )
-    quantize_head(model, head_bits, group_size)
-    return model.eval()
 
 
 def hessians(block: nn.Module, walk: Walk) -> list[tuple[list[str], torch.Tensor]]:
@@ -103,3 +175,23 @@ def hessians(block: nn.Module, walk: Walk) -> list[tuple[list[str], torch.Tensor
     with watching(block, collected):
         walk.run(block, keep=False)
     return [(names, collected[names[0]].value()) for names in groups]
+
+
+def rescale_channels(
+    block: nn.Module, found: list[tuple[list[str], torch.Tensor]], fmt: Format
+) -> dict[str, float]:
+    """Let AWQ rescale what can be rescaled in a block, in place; its function stays the same.
+
+    found: of `hessians`; the Hessians of rescaled inputs are rescaled too, in place.
+    Returns {source of the channels: ratio chosen}.
+    """
+    ratios = {}
+    for group in norm_groups(block):
+        hessian = next(h for names, h in found if group.consumers[0] in names)
+        weights = [block.get_submodule(name).weight.detach() for name in group.consumers]
+        chosen = search_scale(weights, hessian, fmt, group)
+        rescale(block, group, chosen.scale)
+        wide = group.columns(chosen.scale)
+        hessian.div_(wide[:, None] * wide)
+        ratios[group.source] = chosen.ratio
+    return ratios

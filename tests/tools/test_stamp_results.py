@@ -27,7 +27,7 @@ def test_a_figure_changed_by_hand_is_noticed(tmp_path):
         (tmp_path / folder).mkdir()
     results = tmp_path / "data" / "results"
     results.mkdir()
-    for name in ("decode", "quantization"):
+    for name in ("decode", "gptq", "quantization"):
         text = (ROOT / "data" / "results" / f"{name}.json").read_text("utf-8")
         (results / f"{name}.json").write_text(text, "utf-8")
     script = tmp_path / "tools" / "stamp_results.py"

@@ -2,9 +2,17 @@
 
 Read in this order: `formats` (the grids), `affine` (rounding to a grid), `packing` (bits into
 bytes), `linear` (a layer that computes from packed weights) with its `kernels`, `model` (a whole
-model) and `io` (saving it).
+model) and `io` (saving it). Then activations: `activations` (integers times integers) and
+`smoothquant` (making them easier to round).
 """
 
+from shrinkkit.quant.activations import (
+    W8A8Linear,
+    input_maxima,
+    int_matmul,
+    quantize_activations,
+    quantize_tokens,
+)
 from shrinkkit.quant.affine import (
     choose_qparams,
     dequantize,
@@ -19,25 +27,34 @@ from shrinkkit.quant.io import load, save, tensors_of
 from shrinkkit.quant.linear import QuantizedEmbedding, QuantizedLinear
 from shrinkkit.quant.model import dequantize_model, quantize_model
 from shrinkkit.quant.packing import pack, unpack
+from shrinkkit.quant.smoothquant import smooth, smooth_quantize, smoothing_scale
 
 __all__ = [
     "NF4",
     "Format",
     "QuantizedEmbedding",
     "QuantizedLinear",
+    "W8A8Linear",
     "choose_qparams",
     "dequantize",
     "dequantize_model",
     "expand",
     "fake_quantize",
     "group",
+    "input_maxima",
     "int_format",
+    "int_matmul",
     "load",
     "pack",
     "quantize",
+    "quantize_activations",
     "quantize_model",
+    "quantize_tokens",
     "save",
     "search_qparams",
+    "smooth",
+    "smooth_quantize",
+    "smoothing_scale",
     "tensors_of",
     "unpack",
 ]

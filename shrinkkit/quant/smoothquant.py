@@ -189,7 +189,7 @@ def _smooth_group(block: nn.Module, group: NormGroup, inputs: _Inputs, alpha: fl
     if alpha == "search":
         scales = [torch.ones_like(x_max), *(smoothing_scale(x_max, w_max, a) for a in ALPHAS)]
         columns = [group.columns(scale) for scale in scales]
-        errors = _output_errors(torch.cat(inputs.rows), weights, columns)
+        errors = output_errors(torch.cat(inputs.rows), weights, columns)
         scale = scales[errors.index(min(errors))]
     else:
         scale = smoothing_scale(x_max, w_max, alpha)
@@ -201,7 +201,7 @@ def _smooth_group(block: nn.Module, group: NormGroup, inputs: _Inputs, alpha: fl
         weight.copy_(weight * group.columns(scale))
 
 
-def _output_errors(
+def output_errors(
     x: torch.Tensor, weights: list[torch.Tensor], scales: list[torch.Tensor]
 ) -> list[float]:
     """Return, for each scale, the squared output error of a group's layers, smoothed and rounded.

@@ -11,13 +11,13 @@ from shrinkkit.checks import smoothquant_truths as truths
 
 
 @pytest.mark.parametrize("x", checks.token_cases())
-def test_tokens_are_torchs_quantize_per_channel(x: np.ndarray) -> None:
+def test_tokens_are_torchs_fake_quantize(x: np.ndarray) -> None:
     q, step = truths.tokens_to_int8(x)
-    zeros = torch.zeros(len(x), dtype=torch.int64)
-    expected = torch.quantize_per_channel(
-        torch.from_numpy(x), torch.from_numpy(step[:, 0]), zeros, 0, torch.qint8
-    )
-    assert torch.equal(torch.from_numpy(q), expected.int_repr())
+    steps = torch.from_numpy(step[:, 0]).float()
+    zeros = torch.zeros(len(x), dtype=torch.int32)
+    real = torch.from_numpy(x)
+    expected = torch.fake_quantize_per_channel_affine(real, steps, zeros, 0, -127, 127)
+    np.testing.assert_allclose(q * step, expected.numpy(), rtol=1e-5)
 
 
 @pytest.mark.parametrize(("xq", "step", "wq", "scale"), checks.product_cases())

@@ -24,6 +24,7 @@ _HOME = {
     "load_task": "shrinkkit.tasks",
     "quantize_model": "shrinkkit.quant",
     "gptq_model": "shrinkkit.quant",
+    "awq_model": "shrinkkit.quant",
     "dequantize_model": "shrinkkit.quant",
     "save": "shrinkkit.quant",
     "load": "shrinkkit.quant",

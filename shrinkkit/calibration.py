@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 
 from shrinkkit.errors import require_finite, require_int
 from shrinkkit.measure.running import check_tokens, check_vocabulary, device_of, evaluating
-from shrinkkit.surgery import decoder_blocks, find_linears
+from shrinkkit.surgery import decoder_blocks, find_linears, watch_inputs
 
 
 class Accumulator(Protocol):
@@ -110,26 +110,20 @@ class Walk:
         Returns [[names inside the block that share the first input], ...].
         """
         inputs: list[tuple[torch.Tensor, list[str]]] = []  # holding them keeps them apart
-        handles = []
 
-        def hook_of(name: str) -> Callable:
-            def hook(_: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
-                for tensor, names in inputs:
-                    if tensor is args[0]:
+        def watch_of(name: str) -> Callable[[torch.Tensor], None]:
+            def watch(x: torch.Tensor) -> None:
+                for seen, names in inputs:
+                    if x.data_ptr() == seen.data_ptr() and x.shape == seen.shape:
                         names.append(name)
                         return
-                inputs.append((args[0], [name]))
+                inputs.append((x, [name]))
 
-            return hook
+            return watch
 
-        try:
-            for name, layer in find_linears(block).items():
-                handles.append(layer.register_forward_pre_hook(hook_of(name)))
-            with evaluating(block):
-                block(self.hidden[:1].clone(), **self.options)
-        finally:
-            for handle in handles:
-                handle.remove()
+        watchers = {name: watch_of(name) for name in find_linears(block)}
+        with evaluating(block), watch_inputs(block, watchers):
+            block(self.hidden[:1].clone(), **self.options)
         return [names for _, names in inputs]
 
 
@@ -140,24 +134,9 @@ def watching(block: nn.Module, accumulators: Mapping[str, Accumulator]) -> Itera
     accumulators: {layer's name inside the block: accumulator}. One accumulator may stand for
         several layers that get the same input; it is then fed once, by the first of them.
     """
-    handles, fed = [], set()
-
-    def hook_of(accumulator: Accumulator) -> Callable:
-        def hook(_: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
-            accumulator.add(args[0].detach())
-
-        return hook
-
-    try:
-        for name, accumulator in accumulators.items():
-            if id(accumulator) not in fed:
-                layer = block.get_submodule(name)
-                handles.append(layer.register_forward_pre_hook(hook_of(accumulator)))
-                fed.add(id(accumulator))
+    first = {id(accumulator): name for name, accumulator in reversed(accumulators.items())}
+    with watch_inputs(block, {name: accumulators[name].add for name in first.values()}):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def calibrate(

@@ -12,8 +12,9 @@ by `output_head` and excluded from `find_linears` unless asked for.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 import torch
@@ -35,6 +36,49 @@ BLOCK_PATHS = (
     "transformer.layer",  # DistilBERT
     "mobilebert.encoder.layer",
 )
+
+# Inside a block: a module, and the linears that are the only readers of its output.
+SOLE_READERS = (
+    ("input_layernorm", ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")),  # Llama
+    ("self_attn.v_proj", ("self_attn.o_proj",)),
+    ("post_attention_layernorm", ("mlp.gate_proj", "mlp.up_proj")),
+    ("mlp.up_proj", ("mlp.down_proj",)),
+    ("attention.self.value", ("attention.output.dense",)),  # BERT
+)
+
+
+@dataclass(frozen=True)
+class NormGroup:
+    """Name a norm or a linear of a block, and the linears that alone read its output.
+
+    Dividing the channels of `source` by some scale and multiplying the columns of all `consumers`
+    by it changes no output of the block. Names are relative to the block.
+
+    n_channels: channels of the source, one scale each.
+    repeat, head_dim: under grouped-query attention each value channel is read by `repeat` columns
+        of the output projection, a head of `head_dim` apart; 1 where columns are channels.
+
+    >>> group = NormGroup("v", ("o",), n_channels=2, repeat=2, head_dim=1)
+    >>> group.columns(torch.tensor([1.0, 5.0]))  # channel 0 is read by columns 0 and 1
+    tensor([1., 1., 5., 5.])
+    >>> group.channels(torch.tensor([1.0, 3.0, 2.0, 9.0]))
+    tensor([3., 9.])
+    """
+
+    source: str
+    consumers: tuple[str, ...]
+    n_channels: int
+    repeat: int = 1
+    head_dim: int = 1
+
+    def columns(self, per_channel: torch.Tensor) -> torch.Tensor:
+        """Repeat one value a channel of the source for each column: [n_channels] -> [columns]."""
+        heads = per_channel.reshape(-1, 1, self.head_dim)  # [kv heads, 1, head_dim]
+        return heads.expand(-1, self.repeat, -1).flatten()
+
+    def channels(self, per_column: torch.Tensor) -> torch.Tensor:
+        """Take the largest value of each channel's columns: [columns] -> [n_channels]."""
+        return per_column.reshape(-1, self.repeat, self.head_dim).amax(dim=1).flatten()
 
 
 def is_packed(module: nn.Module) -> bool:
@@ -161,6 +205,95 @@ def decoder_blocks(model: nn.Module) -> dict[str, nn.Module]:
     )
 
 
+def norm_groups(block: nn.Module) -> list[NormGroup]:
+    """Find what can be rescaled inside a block for nothing: each source and all its readers.
+
+    Llama-like blocks (Llama, Mistral, Qwen2) have four: v_proj and o_proj (attention is linear in
+    its values), up_proj and down_proj (the gate multiplies), and each norm with what reads it.
+    BERT's norms stand behind the residual sum, which goes on to the next sum as well as to the
+    linears, so that scaling them is not free: of its four only value and attention.output is left
+    (GELU stands between the other two).
+
+    block: one of `decoder_blocks(model).values()`.
+    Returns groups in the block's own order.
+    Raises InputError for a block of another family.
+    """
+    found = []
+    for source, consumers in SOLE_READERS:
+        modules = [_submodule(block, name) for name in (source, *consumers)]
+        if None in modules:
+            continue
+        n_channels = modules[0].weight.shape[0]
+        repeat, rest = divmod(modules[1].in_features, n_channels)
+        attention = block.get_submodule(source.rpartition(".")[0])
+        head_dim = n_channels if repeat == 1 else getattr(attention, "head_dim", None)
+        if rest or head_dim is None:
+            continue  # something else stands between the two
+        found.append(NormGroup(source, consumers, n_channels, repeat, head_dim))
+    if not found:
+        raise InputError(
+            f"{type(block).__name__} has none of the pairs that this file knows "
+            f"({', '.join(source for source, _ in SOLE_READERS)}); add its own to SOLE_READERS in "
+            "shrinkkit/surgery.py."
+        )
+    return found
+
+
+@torch.no_grad()
+def rescale(block: nn.Module, group: NormGroup, scale: torch.Tensor) -> None:
+    """Divide a source's channels by `scale` and multiply the columns that read them, in place.
+
+    group: one of `norm_groups(block)`; scale: [n_channels], above 0. The block computes the same
+    function afterwards, to rounding.
+    """
+    source = block.get_submodule(group.source)
+    per_row = scale if source.weight.ndim == 1 else scale[:, None]
+    source.weight.copy_(source.weight / per_row)
+    if getattr(source, "bias", None) is not None:
+        source.bias.copy_(source.bias / scale)
+    for name in group.consumers:
+        weight = block.get_submodule(name).weight
+        weight.copy_(weight * group.columns(scale))
+
+
+def _submodule(module: nn.Module, name: str) -> nn.Module | None:
+    try:
+        return module.get_submodule(name)
+    except AttributeError:
+        return None
+
+
+@contextmanager
+def watch_inputs(
+    model: nn.Module, watchers: Mapping[str, Callable[[torch.Tensor], None]]
+) -> Iterator[None]:
+    """Show some layers' inputs to a function each while the block runs; nothing is kept.
+
+    watchers: {full module name: function of the input [..., in_features], detached}.
+
+    >>> layer, shapes = nn.Sequential(nn.Linear(2, 3)), []
+    >>> with watch_inputs(layer, {"0": lambda x: shapes.append(x.shape)}):
+    ...     _ = layer(torch.ones(1, 2))
+    >>> shapes
+    [torch.Size([1, 2])]
+    """
+    handles = []
+
+    def hook_of(watch: Callable[[torch.Tensor], None]):
+        def hook(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+            watch(args[0].detach())
+
+        return hook
+
+    try:
+        for name, watch in watchers.items():
+            handles.append(model.get_submodule(name).register_forward_pre_hook(hook_of(watch)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 @contextmanager
 def capture_inputs(
     model: nn.Module, names: Iterable[str]
@@ -177,21 +310,8 @@ def capture_inputs(
     torch.Size([1, 2])
     """
     seen: dict[str, list[torch.Tensor]] = {name: [] for name in names}
-    handles = []
-
-    def hook_of(name: str):
-        def hook(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
-            seen[name].append(args[0].detach())
-
-        return hook
-
-    try:
-        for name in seen:
-            handles.append(model.get_submodule(name).register_forward_pre_hook(hook_of(name)))
+    with watch_inputs(model, {name: inputs.append for name, inputs in seen.items()}):
         yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def clone(model: nn.Module, shared: Iterable[torch.Tensor] = ()) -> nn.Module:

@@ -42,6 +42,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "layer 1": (
         "calibration",
         "measure",
+        "quant.activations",
         "quant.affine",
         "quant.kv_rows",
         "quant.kernels",

@@ -2,10 +2,19 @@
 
 Read in this order: `formats` (the grids), `affine` (rounding to a grid), `packing` (bits into
 bytes), `linear` (a layer that computes from packed weights) with its `kernels`, `model` (a whole
-model) and `io` (saving it). With data: `gptq` and `awq` (better integers and scales for one layer)
-and `calibrated` (for a whole model). For what a model keeps while it writes: `kv_rows`, `kv_cache`.
+model) and `io` (saving it). Activations: `activations` (integers times integers) and `smoothquant`
+(making them easier to round). With data: `gptq` and `awq` (better integers and scales for one
+layer) and `calibrated` (for a whole model). For what a model keeps while it writes: `kv_rows` and
+`kv_cache`.
 """
 
+from shrinkkit.quant.activations import (
+    W8A8Linear,
+    input_maxima,
+    int_matmul,
+    quantize_activations,
+    quantize_tokens,
+)
 from shrinkkit.quant.affine import (
     choose_qparams,
     dequantize,
@@ -15,7 +24,7 @@ from shrinkkit.quant.affine import (
     quantize,
     search_qparams,
 )
-from shrinkkit.quant.calibrated import gptq_model
+from shrinkkit.quant.calibrated import awq_model, gptq_model
 from shrinkkit.quant.formats import NF4, Format, int_format
 from shrinkkit.quant.gptq import Rounded, gptq
 from shrinkkit.quant.io import load, save, tensors_of
@@ -23,14 +32,17 @@ from shrinkkit.quant.kv_cache import QuantizedKVCache
 from shrinkkit.quant.linear import QuantizedEmbedding, QuantizedLinear
 from shrinkkit.quant.model import dequantize_model, quantize_model
 from shrinkkit.quant.packing import pack, unpack
+from shrinkkit.quant.smoothquant import smooth, smooth_quantize, smoothing_scale
 
 __all__ = [
+    "awq_model",
     "NF4",
     "Format",
     "QuantizedEmbedding",
     "QuantizedKVCache",
     "QuantizedLinear",
     "Rounded",
+    "W8A8Linear",
     "choose_qparams",
     "dequantize",
     "dequantize_model",
@@ -39,13 +51,20 @@ __all__ = [
     "gptq",
     "gptq_model",
     "group",
+    "input_maxima",
     "int_format",
+    "int_matmul",
     "load",
     "pack",
     "quantize",
+    "quantize_activations",
     "quantize_model",
+    "quantize_tokens",
     "save",
     "search_qparams",
+    "smooth",
+    "smooth_quantize",
+    "smoothing_scale",
     "tensors_of",
     "unpack",
 ]

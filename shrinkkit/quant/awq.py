@@ -47,9 +47,7 @@ class Scaling:
     errors: tuple[float, ...]
 
 
-def output_error(
-    weight: torch.Tensor, rounded: torch.Tensor, hessian: torch.Tensor
-) -> float:
+def output_error(weight: torch.Tensor, rounded: torch.Tensor, hessian: torch.Tensor) -> float:
     """Return 1/2 sum over rows of (w - q) H (w - q)ᵀ.
 
     weight, rounded: [out, in]; hessian: [in, in].
@@ -90,7 +88,7 @@ def search_scale(
     (True, True)
     """
     if 0 not in ratios:
-        raise InputError("ratios must hold 0, plain rounding, so that the search cannot lose to it.")
+        raise InputError("ratios must hold 0 (plain rounding), so that the search cannot lose.")
     columns = weights[0].shape[1]
     if hessian.shape != (columns, columns) or any(w.shape[1] != columns for w in weights):
         raise InputError(

@@ -22,6 +22,7 @@ from torch import nn
 
 from shrinkkit.errors import AssetError, InputError
 from shrinkkit.files import write_atomically
+from shrinkkit.quant.activations import W8A8Linear
 from shrinkkit.quant.formats import Format
 from shrinkkit.quant.kernels import UNPACK
 from shrinkkit.quant.linear import QuantizedEmbedding, QuantizedLinear
@@ -29,7 +30,9 @@ from shrinkkit.quant.packing import pack, unpack
 from shrinkkit.surgery import is_compressed, replace_module
 
 FILE = "shrinkkit.safetensors"
-VERSION = 1
+VERSION = 1  # weights alone
+VERSION_ACTIVATIONS = 2  # some layers say how their activations are rounded
+ACTIVATION_KEYS = ("activations", "input_step")
 
 
 def _digest(tensors: dict[str, torch.Tensor]) -> str:
@@ -60,6 +63,8 @@ def tensors_of(model: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str, Any
                 stored["zero_point"] = pack(zero_point, fmt.bits)[0]
             layers[name] = {key: getattr(fmt, key) for key in Format.__dataclass_fields__}
             layers[name] |= {"in_features": module.in_features, "out_features": module.out_features}
+            if isinstance(module, W8A8Linear):
+                layers[name] |= {key: getattr(module, key) for key in ACTIVATION_KEYS}
             tensors |= {f"{name}.{key}": value for key, value in stored.items()}
             covered |= {f"{name}.{key}" for key in module._names()}
         elif isinstance(module, QuantizedEmbedding):
@@ -75,7 +80,9 @@ def tensors_of(model: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str, Any
         seen[key] = name
         tensors[name] = tensor
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    return tensors, {"version": VERSION, "layers": layers, "tied": tied}
+    w8a8 = any("activations" in entry for entry in layers.values())
+    version = VERSION_ACTIVATIONS if w8a8 else VERSION  # an older reader is told, where it must be
+    return tensors, {"version": version, "layers": layers, "tied": tied}
 
 
 def save(model: nn.Module, folder: str | Path, tokenizer: Any = None) -> Path:
@@ -139,9 +146,10 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
             f"{path} is damaged or is not a shrinkkit file ({type(error).__name__}: {error}). "
             f"{advice}"
         ) from None
-    if version != VERSION:
+    if version not in (VERSION, VERSION_ACTIVATIONS):
         raise AssetError(
-            f"{path} was written in format {version}; this shrinkkit reads {VERSION}. Update it."
+            f"{path} was written in format {version}; this shrinkkit reads formats up to "
+            f"{VERSION_ACTIVATIONS}. Update it."
         )
     if _digest(tensors) != digest:
         raise AssetError(f"{path} was changed after it was saved (its SHA-256 differs). {advice}")
@@ -193,14 +201,16 @@ def _layer_from(
     entry = dict(entry)
     shape = entry.pop("out_features"), entry.pop("in_features")
     code = entry.pop("code")
+    activations = {key: entry.pop(key) for key in ACTIVATION_KEYS if key in entry}
     fmt = Format(**entry, code=tuple(code) if code else None)
     parts = {key: tensors[f"{name}.{key}"] for key in ("packed", "scale")}
     if not fmt.symmetric:
         flat = unpack(tensors[f"{name}.zero_point"][None], fmt.bits, parts["scale"].numel())
         parts["zero_point"] = flat.view(parts["scale"].shape)
-    return QuantizedLinear.from_integers(
+    layer = QuantizedLinear.from_integers(
         *UNPACK.load(parts, fmt, shape), fmt, tensors.get(f"{name}.bias")
     )
+    return W8A8Linear.from_quantized(layer, **activations) if activations else layer
 
 
 def _tie(model: nn.Module, name: str, source: str, recipe: dict[str, Any], config: Any) -> None:

@@ -87,10 +87,13 @@ class QuantizedLinear(nn.Module):
         """Keep the weight in the layout of the kernel for this device."""
         for name in self._names():
             delattr(self, name)
-        self._kernel = choose_kernel(self.format, self.shape, device)
+        self._kernel = self._choose_kernel(device)
         parts = (part.to(device) for part in (q, scale, zero_point))
         for name, tensor in self._kernel.store(*parts, self.format).items():
             self.register_buffer(name, tensor)
+
+    def _choose_kernel(self, device: torch.device) -> Kernel:
+        return choose_kernel(self.format, self.shape, device)
 
     def _names(self) -> list[str]:
         return [name for name in self._buffers if name != "bias"]

@@ -30,10 +30,10 @@ def plain(columns: int) -> NormGroup:
 
 
 def test_two_channels_by_hand() -> None:
-    # 3 levels (-1, 0, 1), one scale a row. (0.4, 1.0): scale 1, so 0.4 -> 0. The input of the 0.4 is
-    # ten times larger: H = diag(200, 2), error 1/2 * 200 * 0.16 = 16. Sizes 14.14 and 1.414; at
-    # ratio 1 the scale is (10, 1) / sqrt(10) = (3.162, 0.316): (1.265, 0.316) on step 1.265 -> (1, 0)
-    # -> back (0.4, 0): error 1/2 * 2 * 1 = 1. The best ratio is the first with 0.4 * 10^r >= ...
+    # Levels -1, 0, 1, one scale a row. Plainly, (0.4, 1.0) has step 1: 0.4 -> 0. The input of the
+    # 0.4 is ten times larger, H = diag(200, 2): error 1/2 * 200 * 0.16 = 16. At ratio 1 the scale
+    # is (10, 1) / sqrt(10) = (3.162, 0.316), the scaled weight (1.265, 0.316) has step 1.265 and
+    # becomes (1, 0), that is (0.4, 0): error 1/2 * 2 * 1 = 1.
     group, fmt = plain(2), Format(2, True, "per_channel", scale_bits=32)
     weight, hessian = torch.tensor([[0.4, 1.0]]), torch.diag(torch.tensor([200.0, 2.0]))
     found = search_scale([weight], hessian, fmt, group, ratios=(0, 1))
@@ -118,7 +118,9 @@ def test_rescaling_changes_no_output_and_the_hessians_are_those_of_the_new_input
         "mlp.up_proj",
     }
     assert max(ratios.values()) > 0
-    assert not torch.equal(block.input_layernorm.weight, llama.model.layers[0].input_layernorm.weight)
+    assert not torch.equal(
+        block.input_layernorm.weight, llama.model.layers[0].input_layernorm.weight
+    )
     assert torch.allclose(model(tokens).logits, before, rtol=1e-3, atol=1e-4)
     for (names, ours), (_, fresh) in zip(found, hessians(block, walk), strict=True):
         assert torch.allclose(ours, fresh, rtol=1e-3, atol=1e-4 * fresh.max().item()), names

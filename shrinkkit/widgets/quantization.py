@@ -233,7 +233,7 @@ def _few_log_ticks(axis) -> None:
     subs = (1.0,) if ratio > 100 else (1.0, 2.0, 5.0) if ratio > 6 else tuple(range(1, 10))
     axis.set_major_locator(LogLocator(subs=subs))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.1f}".removesuffix(".0")))
 
 
 def _require_some(name: str, rows: Mapping) -> None:

@@ -1,4 +1,4 @@
-"""GPTQ against rounding on the same grids: quality of SmolLM2 on Wikipedia and news, and the time.
+"""GPTQ and AWQ against rounding, on the same grids: quality of SmolLM2 on two texts, and the time.
 
     python benchmarks/gptq.py [--quick] [--json FILE]
 
@@ -15,9 +15,9 @@ import time
 from common import arguments, finish
 from tqdm.auto import tqdm
 
-from shrinkkit import load_model, load_text
+from shrinkkit import awq_model, gptq_model, load_model, load_text, quantize_model
 from shrinkkit.measure import perplexity
-from shrinkkit.quant import dequantize_model, gptq_model, int_format, quantize_model
+from shrinkkit.quant import dequantize_model, int_format
 
 GRIDS = {"int4 g64": int_format(4, group_size=64), "int3 g64": int_format(3, group_size=64)}
 
@@ -40,12 +40,15 @@ if __name__ == "__main__":
     rows = [row("fp32", "", model, 32.0, None)]
     for grid, fmt in tqdm(GRIDS.items(), desc="grids"):
         bits = fmt.bits_per_weight((576, 576))
-        for method in ("rounding", "rounding, searched ranges", "GPTQ"):
+        data = {"calibration": calibration, "bits": fmt, "head_bits": None, "batch_size": 8}
+        methods = {
+            "rounding": lambda fmt=fmt: quantize_model(model, fmt, head_bits=None, search=False),
+            "GPTQ": lambda data=data: gptq_model(model, **data),
+            "AWQ, then GPTQ": lambda data=data: awq_model(model, rounding="gptq", **data),
+        }
+        for method, compress in methods.items():
             began = time.perf_counter()
-            if method == "GPTQ":
-                small = gptq_model(model, calibration, fmt, head_bits=None, batch_size=8)
-            else:
-                small = quantize_model(model, fmt, head_bits=None, search="," in method)
+            small = compress()
             seconds = time.perf_counter() - began
             rows.append(row(grid, method, dequantize_model(small), bits, seconds))
     for found in rows:

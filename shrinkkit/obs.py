@@ -100,8 +100,9 @@ def inverse_factor(hessian: torch.Tensor, damping: float = 0.01) -> Factor:
     it is, and `note` says so.
     Raises InputError for a matrix that is not square, not finite, or that no damping mends.
 
-    >>> inverse_factor(torch.diag(torch.tensor([4.0, 1.0])), damping=0.0).upper.tolist()
-    [[0.5, 0.0], [0.0, 1.0]]
+    >>> factor = inverse_factor(torch.diag(torch.tensor([4.0, 1.0])), damping=0.0)
+    >>> factor.upper.diagonal().tolist()  # of the inverse, diag(1/4, 1)
+    [0.5, 1.0]
     """
     if hessian.ndim != 2 or hessian.shape[0] != hessian.shape[1]:
         raise InputError(f"hessian has shape {tuple(hessian.shape)}; a square one is needed.")

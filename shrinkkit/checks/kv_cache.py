@@ -21,7 +21,6 @@ OWN = (  # closed during every check
     "shrinkkit.frontier",
     "shrinkkit.measure.kv",
     "shrinkkit.quant.affine",
-    "shrinkkit.quant.kv_cache",
     "shrinkkit.quant.kv_rows",
 )
 

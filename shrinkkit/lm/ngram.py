@@ -43,9 +43,9 @@ class KneserNey:
 
     Make one with `KneserNey(tokens, vocab_size)`; `probabilities` scores a text.
 
-    >>> model = KneserNey(np.array([0, 1, 2, 0, 1, 2, 0, 1]), vocab_size=3, n=2)
-    >>> model.probabilities(np.array([0, 1])).round(3).tolist()[1] > 0.8
-    True
+    >>> model = KneserNey(np.array([0, 1, 0, 1, 0, 2]), vocab_size=3, n=2)
+    >>> model.probabilities(np.array([0, 1])).round(3).tolist()
+    [0.333, 0.311]
     """
 
     def __init__(self, tokens: np.ndarray, vocab_size: int, n: int = 5) -> None:

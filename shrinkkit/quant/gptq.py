@@ -82,9 +82,10 @@ def gptq(
     Raises InputError for shapes that do not fit, NaN, act_order without static groups.
 
     >>> fmt = Format(2, True, "per_channel", scale_bits=32)
-    >>> w, h = torch.tensor([[1.0, 0.4]]), torch.tensor([[2.0, 1.9], [1.9, 2.0]])
-    >>> gptq(w, h, fmt, damping=0.0, search=False).q.tolist()  # rounding alone gives [[1, 0]]
-    [[1, 0]]
+    >>> weight = torch.tensor([[0.6, 0.6, 1.0]])  # rounding makes it [[1, 1, 1]]
+    >>> hessian = torch.tensor([[2.0, 1.9, 0.0], [1.9, 2.0, 0.0], [0.0, 0.0, 2.0]])
+    >>> gptq(weight, hessian, fmt, damping=0.0, search=False).q.tolist()
+    [[1, 0, 1]]
     """
     if weight.ndim != 2 or hessian.shape != (weight.shape[1], weight.shape[1]):
         raise InputError(

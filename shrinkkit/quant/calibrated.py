@@ -25,7 +25,7 @@ from shrinkkit.quant.awq import output_error, search_scale
 from shrinkkit.quant.formats import Format
 from shrinkkit.quant.gptq import Rounded, gptq
 from shrinkkit.quant.linear import QuantizedLinear
-from shrinkkit.quant.model import quantize_head, refuse_compressed, weight_format
+from shrinkkit.quant.model import head_format, quantize_head, refuse_compressed, weight_format
 from shrinkkit.surgery import clone, norm_groups, replace_module, rescale
 
 # round_layer(weight [out, in], hessian [in, in]) -> Rounded
@@ -59,7 +59,7 @@ def gptq_model(
     Returns the quantized model, in eval mode.
     Raises InputError: bad arguments, a model that is compressed already, no windows, NaN.
     """
-    fmt = weight_format(bits, group_size, symmetric)
+    fmt, head_fmt = weight_format(bits, group_size, symmetric), head_format(head_bits, group_size)
 
     def round_layer(weight: torch.Tensor, hessian: torch.Tensor) -> Rounded:
         return gptq(
@@ -74,7 +74,7 @@ def gptq_model(
 
     model = _prepared(model, inplace)
     _walk(model, calibration, fmt, round_layer, scaled=False, batch_size=batch_size)
-    quantize_head(model, head_bits, group_size)
+    quantize_head(model, head_fmt)
     return model.eval()
 
 
@@ -99,7 +99,7 @@ def awq_model(
     Raises InputError as `gptq_model` does, for an unknown rounding and for an unknown family.
     """
     require_choice("rounding", rounding, ("nearest", "gptq"))
-    fmt = weight_format(bits, group_size, symmetric)
+    fmt, head_fmt = weight_format(bits, group_size, symmetric), head_format(head_bits, group_size)
 
     def to_nearest(weight: torch.Tensor, hessian: torch.Tensor) -> Rounded:
         counts = hessian.diagonal().clamp(min=1e-12)
@@ -114,7 +114,7 @@ def awq_model(
     round_layer = to_nearest if rounding == "nearest" else by_gptq
     model = _prepared(model, inplace)
     _walk(model, calibration, fmt, round_layer, scaled=True, batch_size=batch_size)
-    quantize_head(model, head_bits, group_size)
+    quantize_head(model, head_fmt)
     return model.eval()
 
 

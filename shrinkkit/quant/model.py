@@ -68,8 +68,13 @@ def refuse_compressed(model: nn.Module) -> None:
         )
 
 
-def _head_format(bits: int | Format, group_size: int | None) -> Format:
-    if isinstance(bits, Format):
+def head_format(bits: int | Format | None, group_size: int | None = None) -> Format | None:
+    """Return the grid of the output head; None, for a head that stays in float.
+
+    bits: 2 to 8, a whole Format, or None; group_size: for fewer than 8 bits, as for the weights.
+    Raises InputError for bad bits: ask before long work, not after it.
+    """
+    if bits is None or isinstance(bits, Format):
         return bits
     return _default_format(bits, None if bits == 8 else group_size, None)
 
@@ -103,7 +108,7 @@ def quantize_model(
     model that is compressed already.
     """
     fmt = weight_format(bits, group_size, symmetric)
-    head_fmt = None if head_bits is None else _head_format(head_bits, group_size)
+    head_fmt = head_format(head_bits, group_size)
     refuse_compressed(model)
     search = fmt.bits < 8 if search is None else search
     layers = list(find_linears(model, include, exclude))
@@ -122,17 +127,13 @@ def _quantized(layer: nn.Module, fmt: Format, name: str, search: bool) -> Quanti
         raise InputError(f"Layer {name}: {error}") from None
 
 
-def quantize_head(
-    model: nn.Module, bits: int | Format | None = 8, group_size: int | None = None
-) -> None:
+def quantize_head(model: nn.Module, fmt: Format | None) -> None:
     """Quantize the output head in place, and let a tied embedding read the head's packed rows.
 
-    bits: of the head, or its Format; None leaves it in float, as does a model without a head.
-    group_size: columns that share a scale, for fewer than 8 bits.
+    fmt: of `head_format`; None leaves the head in float, as does a model without a head.
     """
-    if bits is None or output_head(model) is None:
+    if fmt is None or output_head(model) is None:
         return
-    fmt = _head_format(bits, group_size)
     head, embedding, tied = output_head(model), input_embedding(model), is_tied(model)
     old = model.get_submodule(embedding) if tied else None
     packed = _quantized(model.get_submodule(head), fmt, head, fmt.bits < 8)

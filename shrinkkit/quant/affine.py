@@ -71,8 +71,29 @@ def expand(per_group: torch.Tensor, shape: tuple[int, int], fmt: Format) -> torc
     return per_group.repeat_interleave(columns, dim=1)[:, : shape[1]]
 
 
-def _round_scale(scale: torch.Tensor, fmt: Format) -> torch.Tensor:
+def scale_exponent(scale: torch.Tensor, fmt: Format) -> torch.Tensor:
+    """Return the exponent that lets a row's largest scale use all of its `scale_bits` bits.
+
+    scale: [out_features, n_groups], positive; fmt.scale_bits is 8 or less.
+    Returns [out_features, 1] int32: scale = code * 2**exponent, code below 2**scale_bits.
+
+    >>> fmt = Format(4, granularity="per_group", group_size=32, scale_bits=6)
+    >>> scale_exponent(torch.tensor([[40.0, 5.0], [0.5, 0.25]]), fmt).tolist()
+    [[0], [-6]]
+    """
+    largest = scale.amax(dim=1, keepdim=True).clamp(min=2.0**-100)
+    exponent = torch.frexp(largest).exponent - fmt.scale_bits  # 2**(bits - 1) <= code < 2**bits
+    return exponent.clamp(-120, 120)
+
+
+def _round_scale(
+    scale: torch.Tensor, fmt: Format, exponent: torch.Tensor | None = None
+) -> torch.Tensor:
     """Round scales to the precision that is stored; a zero range gets scale 1 (all q are equal)."""
+    if fmt.scale_bits <= 8:
+        exponent = scale_exponent(scale, fmt) if exponent is None else exponent
+        unit = torch.ones_like(scale[:, :1]).ldexp(exponent)
+        return (scale / unit).round().clamp(1, 2**fmt.scale_bits - 1) * unit
     scale = torch.where(scale > 0, scale, torch.ones_like(scale))
     if fmt.scale_bits == 16:
         tiny = torch.finfo(torch.bfloat16).tiny  # keeps 1 / scale finite
@@ -80,17 +101,25 @@ def _round_scale(scale: torch.Tensor, fmt: Format) -> torch.Tensor:
     return scale
 
 
-def _qparams_of_range(
-    low: torch.Tensor, high: torch.Tensor, fmt: Format
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (scale, zero_point) that cover [low, high]; low <= 0 <= high."""
+def _scale_of_range(low: torch.Tensor, high: torch.Tensor, fmt: Format) -> torch.Tensor:
+    """Return the scales that cover [low, high] exactly, before they are rounded themselves."""
     if fmt.code is not None:
-        scale = _round_scale(torch.maximum(-low, high), fmt)
-        return scale, torch.zeros_like(scale, dtype=torch.int32)
+        return torch.maximum(-low, high)
     if fmt.symmetric:
-        scale = _round_scale(torch.maximum(-low, high) / fmt.qmax, fmt)
+        return torch.maximum(-low, high) / fmt.qmax
+    return (high - low) / (fmt.qmax - fmt.qmin)
+
+
+def _qparams_of_range(
+    low: torch.Tensor, high: torch.Tensor, fmt: Format, exponent: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return (scale, zero_point) that cover [low, high]; low <= 0 <= high.
+
+    exponent: [out, 1], for scales of 8 bits or less; None: of the largest of these scales.
+    """
+    scale = _round_scale(_scale_of_range(low, high, fmt), fmt, exponent)
+    if fmt.code is not None or fmt.symmetric:
         return scale, torch.zeros_like(scale, dtype=torch.int32)
-    scale = _round_scale((high - low) / (fmt.qmax - fmt.qmin), fmt)
     zero_point = (fmt.qmin - low / scale).round().clamp(fmt.qmin, fmt.qmax)
     return scale, zero_point.to(torch.int32)
 
@@ -103,7 +132,7 @@ def choose_qparams(weight: torch.Tensor, fmt: Format) -> tuple[torch.Tensor, tor
     zero always inside [min, max] so that a zero weight stays exactly zero.
 
     weight: [out_features, in_features], finite.
-    Returns scale [out, n_groups] float32 (at bfloat16 precision if fmt.scale_bits is 16) and
+    Returns scale [out, n_groups] float32 (rounded to what fmt.scale_bits stores) and
     zero_point [out, n_groups] int32; [1, 1] each for per_tensor.
     Raises InputError for NaN or infinity, or a group larger than the row.
 
@@ -213,6 +242,7 @@ def search_qparams(
     *,
     ratios: tuple[float, ...] = tuple(1 + 0.02 * i for i in range(-8, 5)),
     column_importance: torch.Tensor | None = None,
+    exponent: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Choose, for each group, the range whose rounding error counts least.
 
@@ -223,6 +253,8 @@ def search_qparams(
     ratios: of the min-max range; below 1 clips the ends, above 1 shifts the grid points.
     column_importance: [in_features], what a squared error in each column counts, where data says
         so (the Hessian's diagonal); None: |weight| + rms of the group, a guess without data.
+    exponent: [out_features, 1] of scales of 8 bits or less, where the row is more than these
+        columns; None: of the largest scale here.
     Returns scale and zero_point as `choose_qparams` does.
 
     >>> fmt = Format(2, True, "per_channel", scale_bits=32)
@@ -249,9 +281,11 @@ def search_qparams(
         counts = importance(groups * real) * real
     else:
         counts = importance(groups)
+    if fmt.scale_bits <= 8 and exponent is None:  # all ratios share the row's exponent
+        exponent = scale_exponent(_scale_of_range(low, high, fmt), fmt)
     best: tuple[torch.Tensor, ...] = ()
     for ratio in sorted({1.0, *ratios}, key=lambda r: abs(r - 1)):
-        scale, zero_point = _qparams_of_range(low * ratio, high * ratio, fmt)
+        scale, zero_point = _qparams_of_range(low * ratio, high * ratio, fmt, exponent)
         squared = _rounding_error(groups, scale[..., None], zero_point[..., None], fmt).square_()
         tried = squared.mul_(counts).sum(dim=2), scale, zero_point  # [rows, n_groups] each
         if best:

@@ -9,8 +9,10 @@ What a format costs is part of it. A group of 64 four-bit weights with one 16-bi
 4-bit zero point takes 64 * 4 + 16 + 4 = 276 bits, or 4.3125 bits a weight; `bits_per_weight` counts
 that for a whole matrix, a short last group included. Adverts that say "4-bit" leave the 0.3125 out.
 
-Small groups follow outliers better and cost more scales; symmetric grids spare the zero point and
-waste a level. Production kernels (llama.cpp, Marlin, torch's int4 matmul) fix these choices in
+Small groups follow outliers better and cost more scales, unless the scales are made smaller too:
+with `scale_bits=6` a scale is a 6-bit integer times a power of two that the row shares, so that
+groups of 32 cost what groups of 64 did (double quantization in QLoRA, arXiv 2305.14314; k-quants in
+llama.cpp). Symmetric grids spare the zero point and waste a level. Production kernels (llama.cpp, Marlin, torch's int4 matmul) fix these choices in
 code, because a kernel is fast only for the layout that it was written for.
 """
 
@@ -34,7 +36,8 @@ class Format:
     group_size: columns that share a scale, for `per_group` only.
     code: 2**bits increasing values in [-1, 1] of an uneven grid (NF4), else None.
     scale_bits: 16 keeps scales at bfloat16 precision, the precision that torch's CPU kernels
-        read; 32 keeps them in float32.
+        read; 32 keeps them in float32; 4 to 8 stores each as an integer of so many bits, times
+        2**exponent with one 8-bit exponent a row (every such scale is a bfloat16 number).
 
     Raises InputError for any other combination.
 
@@ -52,7 +55,7 @@ class Format:
     def __post_init__(self) -> None:
         require_int("bits", self.bits, 2, 8)
         require_choice("granularity", self.granularity, GRANULARITIES)
-        require_choice("scale_bits", self.scale_bits, (16, 32))
+        require_choice("scale_bits", self.scale_bits, (4, 5, 6, 7, 8, 16, 32))
         if self.granularity == "per_group":
             require_int("group_size", self.group_size, 1)
         elif self.group_size is not None:
@@ -115,13 +118,16 @@ class Format:
         rows = 1 if self.granularity == "per_tensor" else out_features
         zero_bits = 0 if self.symmetric or self.code is not None else self.bits
         n_scales = rows * self.n_groups(in_features)
-        return self.bits + n_scales * (self.scale_bits + zero_bits) / (out_features * in_features)
+        exponent_bits = 8 * rows if self.scale_bits <= 8 else 0
+        beside = n_scales * (self.scale_bits + zero_bits) + exponent_bits
+        return self.bits + beside / (out_features * in_features)
 
     def __str__(self) -> str:
         kind = "nf" if self.code is not None else "int"
         share = f"g{self.group_size}" if self.group_size else self.granularity.replace("_", " ")
         sign = "" if self.code is not None else (" symmetric" if self.symmetric else " asymmetric")
-        return f"{kind}{self.bits} {share}{sign}"
+        small = f", {self.scale_bits}-bit scales" if self.scale_bits <= 8 else ""
+        return f"{kind}{self.bits} {share}{sign}{small}"
 
 
 def int_format(
@@ -131,6 +137,7 @@ def int_format(
 
     bits: 2 to 8.
     group_size: columns that share a scale; None: one scale a row (per channel).
+    scale_bits: as for Format.
     symmetric: None chooses symmetric at 8 bits, where a level more or less does not matter and
         the kernels want it, and asymmetric below.
     Returns a Format. Raises InputError for bad arguments.

@@ -22,13 +22,18 @@ is exactly as fast, because the result is the same kind of layer.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from shrinkkit.errors import InputError
 from shrinkkit.obs import inverse_factor, settle_columns
-from shrinkkit.quant.affine import choose_qparams, dequantize, search_qparams
+from shrinkkit.quant.affine import (
+    choose_qparams,
+    dequantize,
+    scale_exponent,
+    search_qparams,
+)
 from shrinkkit.quant.formats import Format
 
 _BLOCK_SIZE = 128
@@ -163,18 +168,22 @@ class _Scales:
         self.zero_point = torch.zeros(shape, dtype=torch.int32)
         self.columns = fmt.columns_per_scale(weight.shape[1])
         self.code = None if fmt.code is None else torch.tensor(fmt.code)
+        self.exponent = None
+        if fmt.scale_bits <= 8:  # of the whole row, though its groups may be chosen one by one
+            self.exponent = scale_exponent(choose_qparams(weight, fmt)[0], fmt)
 
     def choose(self, weight: torch.Tensor, first: int, last: int) -> None:
         """Choose the scales of the groups in columns first..last from the weights given."""
         part = weight[:, first:last]
         fmt = self.fmt
         if fmt.granularity == "per_group" and part.shape[1] < self.columns:  # a short last group
-            fmt = Format(fmt.bits, fmt.symmetric, "per_channel", None, fmt.code, fmt.scale_bits)
+            fmt = replace(fmt, granularity="per_channel", group_size=None)
+        ratios, counts = (1.0,), None
         if self.search:
-            counts = self.diagonal[first:last].clamp(min=1e-12)
-            found = search_qparams(part, fmt, column_importance=counts, ratios=_RATIOS)
-        else:
-            found = choose_qparams(part, fmt)
+            ratios, counts = _RATIOS, self.diagonal[first:last].clamp(min=1e-12)
+        found = search_qparams(
+            part, fmt, ratios=ratios, column_importance=counts, exponent=self.exponent
+        )
         at = slice(first // self.columns, first // self.columns + found[0].shape[1])
         self.scale[:, at], self.zero_point[:, at] = found
 

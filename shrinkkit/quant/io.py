@@ -32,6 +32,7 @@ from shrinkkit.surgery import is_compressed, replace_module
 FILE = "shrinkkit.safetensors"
 VERSION = 1  # weights alone
 VERSION_ACTIVATIONS = 2  # some layers say how their activations are rounded
+VERSION_SCALES = 3  # some layers have scales of 8 bits or less
 ACTIVATION_KEYS = ("activations", "input_step")
 
 
@@ -61,6 +62,8 @@ def tensors_of(model: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str, Any
             if "zero_point" in stored:
                 zero_point = stored["zero_point"].cpu().reshape(1, -1)
                 stored["zero_point"] = pack(zero_point, fmt.bits)[0]
+            if fmt.scale_bits <= 8:
+                stored["scale"] = pack(stored["scale"].cpu().reshape(1, -1), fmt.scale_bits)[0]
             layers[name] = {key: getattr(fmt, key) for key in Format.__dataclass_fields__}
             layers[name] |= {"in_features": module.in_features, "out_features": module.out_features}
             if isinstance(module, W8A8Linear):
@@ -82,6 +85,8 @@ def tensors_of(model: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str, Any
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     w8a8 = any("activations" in entry for entry in layers.values())
     version = VERSION_ACTIVATIONS if w8a8 else VERSION  # an older reader is told, where it must be
+    if any(entry["scale_bits"] <= 8 for entry in layers.values()):
+        version = VERSION_SCALES
     return tensors, {"version": version, "layers": layers, "tied": tied}
 
 
@@ -146,10 +151,10 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
             f"{path} is damaged or is not a shrinkkit file ({type(error).__name__}: {error}). "
             f"{advice}"
         ) from None
-    if version not in (VERSION, VERSION_ACTIVATIONS):
+    if version not in (VERSION, VERSION_ACTIVATIONS, VERSION_SCALES):
         raise AssetError(
             f"{path} was written in format {version}; this shrinkkit reads formats up to "
-            f"{VERSION_ACTIVATIONS}. Update it."
+            f"{VERSION_SCALES}. Update it."
         )
     if _digest(tensors) != digest:
         raise AssetError(f"{path} was changed after it was saved (its SHA-256 differs). {advice}")
@@ -204,6 +209,11 @@ def _layer_from(
     activations = {key: entry.pop(key) for key in ACTIVATION_KEYS if key in entry}
     fmt = Format(**entry, code=tuple(code) if code else None)
     parts = {key: tensors[f"{name}.{key}"] for key in ("packed", "scale")}
+    if fmt.scale_bits <= 8:
+        rows, n_groups = shape[0], fmt.n_groups(shape[1])
+        flat = unpack(parts["scale"][None], fmt.scale_bits, rows * n_groups)
+        parts["scale"] = flat.view(rows, n_groups)
+        parts["scale_exponent"] = tensors[f"{name}.scale_exponent"]
     if not fmt.symmetric:
         flat = unpack(tensors[f"{name}.zero_point"][None], fmt.bits, parts["scale"].numel())
         parts["zero_point"] = flat.view(parts["scale"].shape)

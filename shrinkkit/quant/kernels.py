@@ -33,7 +33,7 @@ import torch
 from torch.nn.functional import linear
 
 from shrinkkit.hardware import cpu_features
-from shrinkkit.quant.affine import dequantize, expand
+from shrinkkit.quant.affine import dequantize, expand, scale_exponent
 from shrinkkit.quant.formats import Format
 from shrinkkit.quant.packing import pack, unpack
 
@@ -79,7 +79,12 @@ def _unpack_store(
     q: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor, fmt: Format
 ) -> Tensors:
     tensors = {"packed": pack(q.short() - fmt.qmin, fmt.bits)}
-    tensors["scale"] = scale.bfloat16() if fmt.scale_bits == 16 else scale.float()
+    if fmt.scale_bits <= 8:
+        exponent = scale_exponent(scale, fmt)  # of the largest scale: the others are exact with it
+        tensors["scale"] = scale.ldexp(-exponent).round().to(torch.uint8)
+        tensors["scale_exponent"] = exponent[:, 0].to(torch.int8)
+    else:
+        tensors["scale"] = scale.bfloat16() if fmt.scale_bits == 16 else scale.float()
     if not fmt.symmetric:
         tensors["zero_point"] = zero_point.to(torch.uint8)
     return tensors
@@ -92,6 +97,8 @@ def _unpack_load(tensors: Tensors, fmt: Format, shape: tuple[int, int]) -> QPara
     elif fmt.symmetric and fmt.code is None:
         q = q.to(torch.int8)
     scale = tensors["scale"].float()
+    if "scale_exponent" in tensors:
+        scale = scale.ldexp(tensors["scale_exponent"].int()[:, None])
     zero_point = tensors.get("zero_point", torch.zeros_like(scale)).to(torch.int32)
     return q, scale, zero_point
 
@@ -257,7 +264,7 @@ def choose_kernel(fmt: Format, shape: tuple[int, int], device: torch.device | st
     'unpack'
     """
     out_features, in_features = shape
-    if torch.device(device).type != "cpu" or fmt.code is not None or fmt.scale_bits != 16:
+    if torch.device(device).type != "cpu" or fmt.code is not None or fmt.scale_bits == 32:
         return UNPACK
     whole_row = fmt.columns_per_scale(in_features) == in_features
     if fmt.bits == 8 and fmt.symmetric and whole_row:

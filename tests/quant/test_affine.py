@@ -172,3 +172,37 @@ def test_half_precision_weights_are_rounded_as_their_float_values(dtype):
 def test_bad_weights_are_refused(weight, words, choose):
     with pytest.raises(InputError, match=words):
         choose(weight, Format(4))
+
+
+def test_small_scales_by_hand():
+    # ranges 6.3 and 1.05 over 7 steps: scales 0.9 and 0.15; 4 bits: 0.9 / 2**-4 = 14.4, 0.15: 2.4
+    fmt = Format(3, False, "per_group", 2, scale_bits=4)
+    weight = torch.tensor([[0.0, 6.3, 0.0, 1.05]])
+    scale, zero_point = choose_qparams(weight, fmt)
+    assert scale.tolist() == [[14 / 16, 2 / 16]]
+    assert zero_point.tolist() == [[0, 0]]
+    # 6.3 / 0.875 = 7.2 and 1.05 / 0.125 = 8.4: both clamp to 7
+    assert quantize(weight, scale, zero_point, fmt).tolist() == [[0, 7, 0, 7]]
+
+
+@pytest.mark.parametrize("scale_bits", [4, 6, 8])
+def test_small_scales_are_bfloat16_numbers_near_the_exact_ones(scale_bits):
+    weight = (
+        torch.randn(64, 96, generator=torch.Generator().manual_seed(0))
+        * torch.logspace(-3, 3, 64)[:, None]
+    )
+    small = Format(4, False, "per_group", 32, scale_bits=scale_bits)
+    exact, _ = choose_qparams(weight, Format(4, False, "per_group", 32, scale_bits=32))
+    for choose in (choose_qparams, search_qparams):
+        scale, _ = choose(weight, small)
+        assert torch.equal(scale.bfloat16().float(), scale)
+    scale, _ = choose_qparams(weight, small)
+    half_a_unit = exact.amax(dim=1, keepdim=True) * 2.0**-scale_bits
+    assert bool(((scale - exact).abs() <= half_a_unit * 1.001).all())
+
+
+def test_a_row_of_zeros_has_small_scales_too():
+    weight = torch.zeros(2, 32)
+    weight[1, 0] = 1.0
+    fmt = int_format(4, group_size=16, scale_bits=6)
+    assert torch.equal(fake_quantize(weight, fmt), weight)

@@ -31,6 +31,9 @@ def test_bits_per_weight_counts_scales_zero_points_and_the_short_group():
     # 576 = 4 * 128 + 64: five groups a row
     assert int_format(4, group_size=128).bits_per_weight((3, 576)) == 4 + 5 * 20 / 576
     assert int_format(8).bits_per_weight((7, 100)) == 8 + 16 / 100
+    # 32 * 4 bits + 6-bit scale + 4-bit zero point, and one 8-bit exponent a row
+    small = int_format(4, group_size=32, scale_bits=6)
+    assert small.bits_per_weight((10, 576)) == (32 * 4 + 10) / 32 + 8 / 576
     assert Format(8, True, "per_tensor", scale_bits=32).bits_per_weight((8, 4)) == 8 + 32 / 32
 
 

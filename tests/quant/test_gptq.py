@@ -98,6 +98,21 @@ def test_output_error_is_far_below_roundings(bits: int, options: dict) -> None:
     assert ours < 0.75 * output_error(weight, rounded, hessian)
 
 
+@pytest.mark.parametrize("act_order", [True, False], ids=["static groups", "groups in turn"])
+def test_small_scales_stay_on_the_rows_grid(act_order: bool) -> None:
+    weight, hessian = weights(24, 40, seed=14), correlated(40, seed=15)
+    weight[0] *= 3
+    fmt = int_format(3, group_size=16, scale_bits=5)  # 40 columns: the last group is short
+    found = gptq(weight, hessian, fmt, act_order=act_order)
+    unit = 2.0 ** (found.scale.amax(dim=1, keepdim=True).log2().floor() - 4)
+    codes = found.scale / unit  # the largest of a row takes all five bits
+    assert torch.equal(codes, codes.round())
+    assert codes.min() >= 1
+    assert codes.max() <= 31
+    ours = output_error(weight, found.dequantize(fmt), hessian)
+    assert ours < 0.75 * output_error(weight, fake_quantize(weight, fmt), hessian)
+
+
 @pytest.mark.parametrize("block_size", [1, 5, 64])
 def test_block_size_changes_nothing(block_size: int) -> None:
     weight, hessian = weights(8, 48, seed=6), correlated(48, seed=7)

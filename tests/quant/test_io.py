@@ -36,8 +36,18 @@ def saved(tiny_llama, tmp_path):
         {"bits": 3, "head_bits": 3},
         {"bits": NF4, "head_bits": None},
         {"bits": int_format(4, group_size=48, scale_bits=32)},
+        {"bits": int_format(3, group_size=16, scale_bits=6)},
+        {"bits": int_format(4, group_size=32, scale_bits=5)},
     ],
-    ids=["int8", "int4", "int3-head", "nf4-float-head", "int4-exact-scales"],
+    ids=[
+        "int8",
+        "int4",
+        "int3-head",
+        "nf4-float-head",
+        "int4-exact-scales",
+        "int3-small-scales",
+        "int4-small-scales",
+    ],
 )
 def test_a_loaded_model_is_the_saved_one(tiny_llama, tmp_path, how):
     small = quantize_model(tiny_llama, **how)
@@ -59,6 +69,23 @@ def test_four_bit_weights_take_four_bits_on_disk(tiny_llama, saved):
     weight = tiny_llama.model.layers[0].mlp.up_proj.weight
     assert packed.numel() * 8 == weight.numel() * 4
     assert zeros.numel() * 8 == weight.numel() // 32 * 4
+
+
+def test_small_scales_take_their_bits_on_disk_and_an_older_reader_is_told(tiny_llama, tmp_path):
+    fmt = int_format(3, group_size=16, scale_bits=6)
+    folder = save(quantize_model(tiny_llama, fmt), tmp_path / "small")
+    with safe_open(folder / FILE, framework="pt") as opened:
+        recipe = json.loads(opened.metadata()["shrinkkit"])
+        name = "model.layers.0.mlp.up_proj"
+        tensors = {
+            key: opened.get_tensor(key)
+            for key in opened.keys()  # noqa: SIM118
+            if key.startswith(name)
+        }
+    weight = tiny_llama.model.layers[0].mlp.up_proj.weight
+    n_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    assert n_bytes * 8 == pytest.approx(fmt.bits_per_weight(weight.shape) * weight.numel())
+    assert recipe["version"] == 3
 
 
 def test_the_file_does_not_depend_on_the_kernel(tiny_llama, saved, tmp_path, monkeypatch):

@@ -33,11 +33,13 @@ FORMATS = {
     "int4-g48": int_format(4, group_size=48),
     "int3-g64": int_format(3, group_size=64),
     "int2-row": int_format(2, symmetric=False),
+    "int4-g32-small-scales": int_format(4, group_size=32, scale_bits=6),
+    "int3-g32-small-scales": int_format(3, group_size=32, scale_bits=5),
     "nf4": NF4,
 }
 EXPECTED_KERNEL = {
     "int8": "int8", "int8-tensor": "int8", "int4-g64": "int4", "int4-g128-short": "int4",
-    "int4-g32-symmetric": "int4", "int4-row": "int4",
+    "int4-g32-symmetric": "int4", "int4-row": "int4", "int4-g32-small-scales": "int4",
 }  # fmt: skip
 
 

@@ -12,8 +12,9 @@ that for a whole matrix, a short last group included. Adverts that say "4-bit" l
 Small groups follow outliers better and cost more scales, unless the scales are made smaller too:
 with `scale_bits=6` a scale is a 6-bit integer times a power of two that the row shares, so that
 groups of 32 cost what groups of 64 did (double quantization in QLoRA, arXiv 2305.14314; k-quants in
-llama.cpp). Symmetric grids spare the zero point and waste a level. Production kernels (llama.cpp, Marlin, torch's int4 matmul) fix these choices in
-code, because a kernel is fast only for the layout that it was written for.
+llama.cpp). Symmetric grids spare the zero point and waste a level. Production kernels (llama.cpp,
+Marlin, torch's int4 matmul) fix these choices in code, because a kernel is fast only for the layout
+that it was written for.
 """
 
 from __future__ import annotations

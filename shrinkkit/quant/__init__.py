@@ -4,8 +4,8 @@ Read in this order: `formats` (the grids), `affine` (rounding to a grid), `packi
 bytes), `linear` (a layer that computes from packed weights) with its `kernels`, `model` (a whole
 model) and `io` (saving it). Activations: `activations` (integers times integers) and `smoothquant`
 (making them easier to round). With data: `gptq` and `awq` (better integers and scales for one
-layer) and `calibrated` (for a whole model). For what a model keeps while it writes: `kv_rows` and
-`kv_cache`.
+layer), `calibrated` (for a whole model) and `budget` (which layer gets how many bits). For what a
+model keeps while it writes: `kv_rows` and `kv_cache`.
 """
 
 from shrinkkit.quant.activations import (
@@ -24,6 +24,7 @@ from shrinkkit.quant.affine import (
     quantize,
     search_qparams,
 )
+from shrinkkit.quant.budget import choose_formats
 from shrinkkit.quant.calibrated import awq_model, gptq_model
 from shrinkkit.quant.formats import NF4, Format, int_format
 from shrinkkit.quant.gptq import Rounded, gptq
@@ -43,6 +44,7 @@ __all__ = [
     "QuantizedLinear",
     "Rounded",
     "W8A8Linear",
+    "choose_formats",
     "choose_qparams",
     "dequantize",
     "dequantize_model",

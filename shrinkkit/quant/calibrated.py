@@ -12,13 +12,13 @@ Memory: the model, one block's Hessians (10 MB for SmolLM2) and the windows' act
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
 
 from shrinkkit.calibration import Walk, calibrate, watching
-from shrinkkit.errors import InputError, require_choice
+from shrinkkit.errors import InputError, near_matches, require_choice
 from shrinkkit.obs import Hessian
 from shrinkkit.quant.affine import quantize, search_qparams
 from shrinkkit.quant.awq import output_error, search_scale
@@ -26,10 +26,10 @@ from shrinkkit.quant.formats import Format
 from shrinkkit.quant.gptq import Rounded, gptq
 from shrinkkit.quant.linear import QuantizedLinear
 from shrinkkit.quant.model import head_format, quantize_head, refuse_compressed, weight_format
-from shrinkkit.surgery import clone, norm_groups, replace_module, rescale
+from shrinkkit.surgery import clone, find_linears, norm_groups, replace_module, rescale
 
-# round_layer(weight [out, in], hessian [in, in]) -> Rounded
-RoundLayer = Callable[[torch.Tensor, torch.Tensor], Rounded]
+# round_layer(weight [out, in], hessian [in, in], format) -> Rounded
+RoundLayer = Callable[[torch.Tensor, torch.Tensor, Format], Rounded]
 
 
 def gptq_model(
@@ -43,6 +43,7 @@ def gptq_model(
     act_order: bool = True,
     static_groups: bool | None = None,
     search: bool = True,
+    formats: Mapping[str, Format] | None = None,
     head_bits: int | Format | None = 8,
     batch_size: int = 4,
     inplace: bool = False,
@@ -54,6 +55,8 @@ def gptq_model(
         load_text("wikipedia").calibration().
     bits, group_size, symmetric, head_bits: the grid, as for `quantize_model`.
     damping, act_order, static_groups, search: as for `gptq`.
+    formats: {layer's full name: grid} for layers that get another one, such as `choose_formats`
+        chooses within a budget.
     batch_size: windows that go through a block at once.
     inplace: change `model` itself instead of a copy.
     Returns the quantized model, in eval mode.
@@ -61,7 +64,7 @@ def gptq_model(
     """
     fmt, head_fmt = weight_format(bits, group_size, symmetric), head_format(head_bits, group_size)
 
-    def round_layer(weight: torch.Tensor, hessian: torch.Tensor) -> Rounded:
+    def round_layer(weight: torch.Tensor, hessian: torch.Tensor, fmt: Format) -> Rounded:
         return gptq(
             weight,
             hessian,
@@ -72,8 +75,8 @@ def gptq_model(
             search=search,
         )
 
-    model = _prepared(model, inplace)
-    _walk(model, calibration, fmt, round_layer, scaled=False, batch_size=batch_size)
+    model, format_of = _prepared(model, inplace), _formats(model, fmt, formats)
+    _walk(model, calibration, format_of, round_layer, scaled=False, batch_size=batch_size)
     quantize_head(model, head_fmt)
     return model.eval()
 
@@ -86,6 +89,7 @@ def awq_model(
     *,
     symmetric: bool | None = None,
     rounding: str = "nearest",
+    formats: Mapping[str, Format] | None = None,
     head_bits: int | Format | None = 8,
     batch_size: int = 4,
     inplace: bool = False,
@@ -93,7 +97,8 @@ def awq_model(
     """Quantize the linear layers of a decoder by AWQ: rescale the channels that matter, then round.
 
     model: a decoder of a family that `surgery.norm_groups` knows.
-    calibration, bits, group_size, symmetric, head_bits, batch_size, inplace: as for `gptq_model`.
+    calibration, bits, group_size, symmetric, formats, head_bits, batch_size, inplace: as for
+        `gptq_model`.
     rounding: "nearest", ranges searched with the Hessian's diagonal, or "gptq" on top of AWQ.
     Returns the quantized model, in eval mode.
     Raises InputError as `gptq_model` does, for an unknown rounding and for an unknown family.
@@ -101,19 +106,16 @@ def awq_model(
     require_choice("rounding", rounding, ("nearest", "gptq"))
     fmt, head_fmt = weight_format(bits, group_size, symmetric), head_format(head_bits, group_size)
 
-    def to_nearest(weight: torch.Tensor, hessian: torch.Tensor) -> Rounded:
+    def to_nearest(weight: torch.Tensor, hessian: torch.Tensor, fmt: Format) -> Rounded:
         counts = hessian.diagonal().clamp(min=1e-12)
         scale, zero_point = search_qparams(weight, fmt, column_importance=counts)
         found = Rounded(quantize(weight, scale, zero_point, fmt), scale, zero_point, 0.0)
         error = output_error(weight.float(), found.dequantize(fmt), hessian) / len(weight)
         return Rounded(found.q, scale, zero_point, error)
 
-    def by_gptq(weight: torch.Tensor, hessian: torch.Tensor) -> Rounded:
-        return gptq(weight, hessian, fmt)
-
-    round_layer = to_nearest if rounding == "nearest" else by_gptq
-    model = _prepared(model, inplace)
-    _walk(model, calibration, fmt, round_layer, scaled=True, batch_size=batch_size)
+    round_layer = to_nearest if rounding == "nearest" else gptq
+    model, format_of = _prepared(model, inplace), _formats(model, fmt, formats)
+    _walk(model, calibration, format_of, round_layer, scaled=True, batch_size=batch_size)
     quantize_head(model, head_fmt)
     return model.eval()
 
@@ -123,10 +125,22 @@ def _prepared(model: nn.Module, inplace: bool) -> nn.Module:
     return model if inplace else clone(model)
 
 
+def _formats(
+    model: nn.Module, fmt: Format, formats: Mapping[str, Format] | None
+) -> dict[str, Format]:
+    """Return each layer's grid: its own where one is given, else `fmt`."""
+    layers, formats = find_linears(model), formats or {}
+    for name in formats:
+        if name not in layers:
+            near = ", ".join(near_matches(name, layers) or list(layers)[:3])
+            raise InputError(f"formats names {name!r}, which is no linear layer; near: {near}.")
+    return {name: formats.get(name, fmt) for name in layers}
+
+
 def _walk(
     model: nn.Module,
     calibration: torch.Tensor,
-    fmt: Format,
+    format_of: Mapping[str, Format],
     round_layer: RoundLayer,
     *,
     scaled: bool,
@@ -139,12 +153,12 @@ def _walk(
         packed: dict[str, QuantizedLinear] = {}
         found = hessians(block, walk)
         if scaled:
-            rescale_channels(block, found, fmt)
+            rescale_channels(block, found, lambda layer: format_of[f"{name}.{layer}"])
         for names, hessian in found:
             for layer_name in names:
-                layer = block.get_submodule(layer_name)
+                layer, fmt = block.get_submodule(layer_name), format_of[f"{name}.{layer_name}"]
                 try:
-                    rounded = round_layer(layer.weight.detach(), hessian)
+                    rounded = round_layer(layer.weight.detach(), hessian, fmt)
                 except InputError as error:
                     raise InputError(f"Layer {name}.{layer_name}: {error}") from None
                 if rounded.note:
@@ -161,7 +175,9 @@ def _walk(
 
         return pack
 
-    calibrate(model, calibration, visit, batch_size=batch_size, label=f"quantizing to {fmt}")
+    grids = sorted({str(fmt) for fmt in format_of.values()})
+    label = grids[0] if len(grids) == 1 else f"{len(grids)} grids"
+    calibrate(model, calibration, visit, batch_size=batch_size, label=f"quantizing to {label}")
     if notes:
         warnings.warn(
             f"{len(notes)} layer(s) needed more damping; the first: {notes[0]}", stacklevel=3
@@ -178,18 +194,21 @@ def hessians(block: nn.Module, walk: Walk) -> list[tuple[list[str], torch.Tensor
 
 
 def rescale_channels(
-    block: nn.Module, found: list[tuple[list[str], torch.Tensor]], fmt: Format
+    block: nn.Module,
+    found: list[tuple[list[str], torch.Tensor]],
+    format_of: Callable[[str], Format],
 ) -> dict[str, float]:
     """Let AWQ rescale what can be rescaled in a block, in place; its function stays the same.
 
     found: of `hessians`; the Hessians of rescaled inputs are rescaled too, in place.
+    format_of: layer's name inside the block -> its grid; the first reader's counts for all.
     Returns {source of the channels: ratio chosen}.
     """
     ratios = {}
     for group in norm_groups(block):
         hessian = next(h for names, h in found if group.consumers[0] in names)
         weights = [block.get_submodule(name).weight.detach() for name in group.consumers]
-        chosen = search_scale(weights, hessian, fmt, group)
+        chosen = search_scale(weights, hessian, format_of(group.consumers[0]), group)
         rescale(block, group, chosen.scale)
         wide = group.columns(chosen.scale)
         hessian.div_(wide[:, None] * wide)

@@ -4,8 +4,9 @@ Read in this order: `formats` (the grids), `affine` (rounding to a grid), `packi
 bytes), `linear` (a layer that computes from packed weights) with its `kernels`, `model` (a whole
 model) and `io` (saving it). Activations: `activations` (integers times integers) and `smoothquant`
 (making them easier to round). With data: `gptq` and `awq` (better integers and scales for one
-layer), `calibrated` (for a whole model) and `budget` (which layer gets how many bits). For what a
-model keeps while it writes: `kv_rows` and `kv_cache`.
+layer), `calibrated` (for a whole model), `budget` (which layer gets how many bits) and
+`tuning` (scales that learn from the float model). For what a model keeps while it writes: `kv_rows`
+and `kv_cache`.
 """
 
 from shrinkkit.quant.activations import (
@@ -34,6 +35,7 @@ from shrinkkit.quant.linear import QuantizedEmbedding, QuantizedLinear
 from shrinkkit.quant.model import dequantize_model, quantize_model
 from shrinkkit.quant.packing import pack, unpack
 from shrinkkit.quant.smoothquant import smooth, smooth_quantize, smoothing_scale
+from shrinkkit.quant.tuning import tune_scales
 
 __all__ = [
     "awq_model",
@@ -68,5 +70,6 @@ __all__ = [
     "smooth_quantize",
     "smoothing_scale",
     "tensors_of",
+    "tune_scales",
     "unpack",
 ]

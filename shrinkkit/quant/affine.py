@@ -86,10 +86,18 @@ def scale_exponent(scale: torch.Tensor, fmt: Format) -> torch.Tensor:
     return exponent.clamp(-120, 120)
 
 
-def _round_scale(
+def round_scale(
     scale: torch.Tensor, fmt: Format, exponent: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Round scales to the precision that is stored; a zero range gets scale 1 (all q are equal)."""
+    """Round scales to the precision that is stored; a zero range gets scale 1 (all q are equal).
+
+    scale: [out_features, n_groups], not negative.
+    exponent: [out_features, 1], for scales of 8 bits or less; None: of each row's largest scale.
+    Returns the same shape, float32.
+
+    >>> round_scale(torch.tensor([[0.1, 0.0]]), Format(4)).tolist()
+    [[0.10009765625, 1.0]]
+    """
     if fmt.scale_bits <= 8:
         exponent = scale_exponent(scale, fmt) if exponent is None else exponent
         unit = torch.ones_like(scale[:, :1]).ldexp(exponent)
@@ -117,7 +125,7 @@ def _qparams_of_range(
 
     exponent: [out, 1], for scales of 8 bits or less; None: of the largest of these scales.
     """
-    scale = _round_scale(_scale_of_range(low, high, fmt), fmt, exponent)
+    scale = round_scale(_scale_of_range(low, high, fmt), fmt, exponent)
     if fmt.code is not None or fmt.symmetric:
         return scale, torch.zeros_like(scale, dtype=torch.int32)
     zero_point = (fmt.qmin - low / scale).round().clamp(fmt.qmin, fmt.qmax)

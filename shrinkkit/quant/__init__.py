@@ -4,7 +4,8 @@ Read in this order: `formats` (the grids), `affine` (rounding to a grid), `packi
 bytes), `linear` (a layer that computes from packed weights) with its `kernels`, `model` (a whole
 model) and `io` (saving it). Activations: `activations` (integers times integers) and `smoothquant`
 (making them easier to round). With data: `gptq` and `awq` (better integers and scales for one
-layer) and `calibrated` (for a whole model). For what a model keeps while it writes: `kv_rows` and
+layer), `calibrated` (for a whole model) and `streaming` (for a checkpoint larger than memory, with
+`skeleton`, `partial` and `finishing`). For what a model keeps while it writes: `kv_rows` and
 `kv_cache`.
 """
 
@@ -33,6 +34,7 @@ from shrinkkit.quant.linear import QuantizedEmbedding, QuantizedLinear
 from shrinkkit.quant.model import dequantize_model, quantize_model
 from shrinkkit.quant.packing import pack, unpack
 from shrinkkit.quant.smoothquant import smooth, smooth_quantize, smoothing_scale
+from shrinkkit.quant.streaming import gptq_checkpoint
 
 __all__ = [
     "awq_model",
@@ -49,6 +51,7 @@ __all__ = [
     "expand",
     "fake_quantize",
     "gptq",
+    "gptq_checkpoint",
     "gptq_model",
     "group",
     "input_maxima",

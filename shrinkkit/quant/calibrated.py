@@ -6,13 +6,15 @@ send the text through the rounded block, so that the next block is calibrated on
 receive. The output head is rounded to nearest at 8 bits, as `quantize_model` does, because it is
 large, sensitive, and read once a token.
 
-Memory: the model, one block's Hessians (10 MB for SmolLM2) and the windows' activations.
+Memory: the model, one block's Hessians (10 MB for SmolLM2) and the windows' activations. Where the
+model itself is too large for that, `streaming` does the same with one block in memory at a time.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import nn
@@ -60,18 +62,8 @@ def gptq_model(
     Raises InputError: bad arguments, a model that is compressed already, no windows, NaN.
     """
     fmt, head_fmt = weight_format(bits, group_size, symmetric), head_format(head_bits, group_size)
-
-    def round_layer(weight: torch.Tensor, hessian: torch.Tensor) -> Rounded:
-        return gptq(
-            weight,
-            hessian,
-            fmt,
-            damping=damping,
-            act_order=act_order,
-            static_groups=static_groups,
-            search=search,
-        )
-
+    how = {"damping": damping, "act_order": act_order, "static_groups": static_groups}
+    round_layer = partial(gptq, fmt=fmt, search=search, **how)
     model = _prepared(model, inplace)
     _walk(model, calibration, fmt, round_layer, scaled=False, batch_size=batch_size)
     quantize_head(model, head_fmt)
@@ -108,10 +100,7 @@ def awq_model(
         error = output_error(weight.float(), found.dequantize(fmt), hessian) / len(weight)
         return Rounded(found.q, scale, zero_point, error)
 
-    def by_gptq(weight: torch.Tensor, hessian: torch.Tensor) -> Rounded:
-        return gptq(weight, hessian, fmt)
-
-    round_layer = to_nearest if rounding == "nearest" else by_gptq
+    round_layer = to_nearest if rounding == "nearest" else partial(gptq, fmt=fmt)
     model = _prepared(model, inplace)
     _walk(model, calibration, fmt, round_layer, scaled=True, batch_size=batch_size)
     quantize_head(model, head_fmt)
@@ -136,35 +125,63 @@ def _walk(
     notes: list[str] = []
 
     def visit(name: str, block: nn.Module, walk: Walk) -> Callable[[], None]:
-        packed: dict[str, QuantizedLinear] = {}
-        found = hessians(block, walk)
-        if scaled:
-            rescale_channels(block, found, fmt)
-        for names, hessian in found:
-            for layer_name in names:
-                layer = block.get_submodule(layer_name)
-                try:
-                    rounded = round_layer(layer.weight.detach(), hessian)
-                except InputError as error:
-                    raise InputError(f"Layer {name}.{layer_name}: {error}") from None
-                if rounded.note:
-                    notes.append(f"{name}.{layer_name}: {rounded.note}")
-                packed[layer_name] = QuantizedLinear.from_integers(
-                    rounded.q, rounded.scale, rounded.zero_point, fmt, layer.bias
-                )
-                # float for now, so that the calibration text goes through it quickly
-                layer.weight.data = packed[layer_name].dequantize().to(layer.weight.dtype)
-
-        def pack() -> None:
-            for layer_name, layer in packed.items():
-                replace_module(block, layer_name, layer)
-
-        return pack
+        return round_block(name, block, walk, fmt, round_layer, notes, scaled=scaled)
 
     calibrate(model, calibration, visit, batch_size=batch_size, label=f"quantizing to {fmt}")
+    warn_of(notes, stacklevel=4)
+
+
+def round_block(
+    name: str,
+    block: nn.Module,
+    walk: Walk,
+    fmt: Format,
+    round_layer: RoundLayer,
+    notes: list[str],
+    *,
+    scaled: bool = False,
+) -> Callable[[], None]:
+    """Round the linear layers of one block, in place, by what the walk brings to them.
+
+    name, block, walk: as `calibration.walk_blocks` gives them; the weights become the rounded
+        ones, still as floats, so that the calibration text goes through them quickly.
+    fmt: the grid; round_layer: how one layer is rounded to it.
+    notes: gets a line for each layer whose Hessian needed something done about it.
+    scaled: let AWQ rescale channels first.
+    Returns a function that packs the layers: call it once the text went through the block.
+    Raises InputError, naming the layer.
+    """
+    packed: dict[str, QuantizedLinear] = {}
+    found = hessians(block, walk)
+    if scaled:
+        rescale_channels(block, found, fmt)
+    for names, hessian in found:
+        for layer_name in names:
+            layer = block.get_submodule(layer_name)
+            try:
+                rounded = round_layer(layer.weight.detach(), hessian)
+            except InputError as error:
+                raise InputError(f"Layer {name}.{layer_name}: {error}") from None
+            if rounded.note:
+                notes.append(f"{name}.{layer_name}: {rounded.note}")
+            packed[layer_name] = QuantizedLinear.from_integers(
+                rounded.q, rounded.scale, rounded.zero_point, fmt, layer.bias
+            )
+            layer.weight.data = packed[layer_name].dequantize().to(layer.weight.dtype)
+
+    def pack() -> None:
+        for layer_name, layer in packed.items():
+            replace_module(block, layer_name, layer)
+
+    return pack
+
+
+def warn_of(notes: list[str], stacklevel: int) -> None:
+    """Warn once of all layers whose Hessian needed more damping than was asked for."""
     if notes:
         warnings.warn(
-            f"{len(notes)} layer(s) needed more damping; the first: {notes[0]}", stacklevel=3
+            f"{len(notes)} layer(s) needed more damping; the first: {notes[0]}",
+            stacklevel=stacklevel,
         )
 
 
@@ -174,7 +191,7 @@ def hessians(block: nn.Module, walk: Walk) -> list[tuple[list[str], torch.Tensor
     collected = {names[0]: Hessian(block.get_submodule(names[0]).in_features) for names in groups}
     with watching(block, collected):
         walk.run(block, keep=False)
-    return [(names, collected[names[0]].value()) for names in groups]
+    return [(names, collected.pop(names[0]).value()) for names in groups]
 
 
 def rescale_channels(

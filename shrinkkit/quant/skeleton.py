@@ -170,7 +170,8 @@ def _names(folder: Path, model: nn.Module, files: TensorFiles) -> dict[str, str]
     if missing:
         raise AssetError(
             f"{folder} lacks {len(missing)} tensors that {type(model).__name__} needs, "
-            f"{missing[0]} the first. Does its config.json belong to these weights?"
+            f"{missing[0]} the first. Does its config.json belong to these weights? (A family "
+            "whose tensors transformers merges on loading, as it does experts, cannot be streamed.)"
         )
     for name, found in names.items():
         shape = files.entries[found].shape

@@ -11,14 +11,14 @@ with three additions:
 3. at the end the packed files, the vocabulary's matrices and the norms are copied together into
    the file that `save` writes, a few MiB at a time, and the target appears under its name at once.
 
-What it costs: memory for the largest block in float32, the Hessian of its widest layer about four
+What it costs: memory for the largest block in float32, the Hessian of its widest layer about five
 times (5,632 inputs: 127 MB each) and the activations, whatever the number of blocks; disk for the
 packed weights twice until the end. The time is that of `gptq_model`, and so are the integers: both
 run the same functions on the same numbers.
 
 What stays in float keeps the checkpoint's dtype, while calibration computes in float32. Production
-tools (GPTQModel, llm-compressor) load blocks lazily in the same way, for the same reason: a model
-for a GPU of 80 GB rarely fits before it is quantized.
+tools (GPTQModel, llm-compressor) also take one decoder layer at a time, onto a GPU, with the others
+in main memory or on disk.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def gptq_checkpoint(
     bits, group_size, symmetric, damping, act_order, static_groups, search, head_bits, batch_size:
         as for `gptq_model`.
     dtype: of what stays in float (norms, biases, an embedding that is not tied to a packed head);
-        None: as in the checkpoint.
+        None: that of the checkpoint's embedding.
     restart: throw away an unfinished run, or a finished target that shrinkkit wrote.
     Returns the target.
     Raises InputError: bad arguments, token ids outside of the vocabulary, a checkpoint that is
@@ -90,7 +90,7 @@ def gptq_checkpoint(
     """
     fmt, head_fmt = weight_format(bits, group_size, symmetric), head_format(head_bits, group_size)
     batch_size = require_int("batch_size", batch_size, 1)
-    calibration = check_tokens(calibration)
+    calibration = check_tokens(calibration).cpu()
     if not (dtype is None or (isinstance(dtype, torch.dtype) and dtype.is_floating_point)):
         raise InputError(f"dtype must be a floating torch type or None, but {dtype!r} was given.")
     target = Path(target).expanduser().absolute()

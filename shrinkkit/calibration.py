@@ -12,7 +12,9 @@ So each block is calibrated on what it will really get, errors of the blocks bef
 a method can repair some of them. Only one block has to be in memory at a time, with the windows'
 activations: 32 windows of 256 tokens are 19 MB for SmolLM2. Twice the forward pass is the price.
 
-`Walk` holds the activations between blocks.
+`Walk` holds the activations between blocks, `walk_blocks` takes them from block to block, and
+`calibrate` is the two of them for a model that is in memory. A walk can begin in the middle: a run
+that was interrupted has kept the activations it had reached, and the blocks before are not needed.
 """
 
 from __future__ import annotations
@@ -127,6 +129,10 @@ class Walk:
         return [names for _, names in inputs]
 
 
+# visit(block's name, block, walk) -> what to call once the windows went through the block, or None
+Visit = Callable[[str, nn.Module, Walk], Callable[[], None] | None]
+
+
 @contextmanager
 def watching(block: nn.Module, accumulators: Mapping[str, Accumulator]) -> Iterator[None]:
     """Let accumulators see the inputs of some layers of a block while it runs.
@@ -142,9 +148,10 @@ def watching(block: nn.Module, accumulators: Mapping[str, Accumulator]) -> Itera
 def calibrate(
     model: nn.Module,
     tokens: torch.Tensor,
-    visit: Callable[[str, nn.Module, Walk], Callable[[], None] | None],
+    visit: Visit,
     *,
     batch_size: int = 4,
+    n_blocks: int | None = None,
     label: str = "calibrating",
 ) -> None:
     """Take every decoder block in order and let `visit` see it with its inputs.
@@ -154,11 +161,28 @@ def calibrate(
     visit: called with (block's name, block, walk); `walk.hidden` are the block's inputs. It may
         return a function, which is called once the windows have gone through the changed block.
     batch_size: windows that go through a block at once.
+    n_blocks: how many blocks are visited, from the first on; None: all.
     label: of the progress bar.
     Raises InputError as `Walk` does, and where the blocks produce NaN, naming the block.
     """
-    walk = Walk(model, tokens, batch_size)
-    for name, block in tqdm(decoder_blocks(model).items(), desc=label, unit="block", leave=False):
+    blocks = dict(list(decoder_blocks(model).items())[:n_blocks])
+    walk_blocks(Walk(model, tokens, batch_size), blocks, visit, label=label)
+
+
+def walk_blocks(
+    walk: Walk, blocks: Mapping[str, nn.Module], visit: Visit, *, done: int = 0, label: str
+) -> None:
+    """Take blocks in order and let `visit` see each with its inputs.
+
+    walk: `walk.hidden` are the inputs of the first block that is not done.
+    blocks: all of them, {name: block}, in order; `visit` may change them in place.
+    visit, label: as for `calibrate`.
+    done: how many blocks at the beginning are left out, because an earlier run did them.
+    Raises InputError where the blocks produce NaN, naming the block.
+    """
+    left = list(blocks.items())[done:]
+    bar = tqdm(left, desc=label, unit="block", leave=False, initial=done, total=len(blocks))
+    for name, block in bar:
         finish = visit(name, block, walk)
         walk.run(block, keep=True)
         require_finite(f"the output of {name}", walk.hidden)

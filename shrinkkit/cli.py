@@ -136,26 +136,40 @@ def quantize(
     ] = "wikipedia",
     n_samples: Annotated[int, typer.Option(help="gptq: windows of 256 tokens to look at.")] = 32,
     seed: Annotated[int, typer.Option(help="gptq: which windows.")] = 0,
+    stream: Annotated[
+        bool,
+        typer.Option("--stream", help="gptq: one block in memory; run again to go on when killed."),
+    ] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="stream: begin again.")] = False,
 ) -> None:
     """Quantize a model and save it; `load_model(FOLDER)` opens it again."""
-    from shrinkkit.errors import require_choice
+    from shrinkkit.errors import InputError, require_choice
 
     require_choice("method", method, ["rounding", "gptq"])
+    if (stream and method != "gptq") or (restart and not stream):
+        raise InputError("--stream needs --method gptq, and --restart needs --stream.")
     from shrinkkit.measure import file_bytes, saved_bytes
-    from shrinkkit.models import load_model, load_tokenizer
-    from shrinkkit.quant import gptq_model, quantize_model, save
+    from shrinkkit.models import checkpoint_folder, load_model, load_tokenizer
+    from shrinkkit.quant import gptq_checkpoint, gptq_model, quantize_model, save
     from shrinkkit.text import load_text
 
-    reference, tokenizer = load_model(model), load_tokenizer(model)
+    tokenizer = load_tokenizer(model)
     grid = {"bits": bits, "group_size": group_size, "head_bits": head_bits}
-    if method == "rounding":
-        small = quantize_model(reference, **grid)
-    else:
+    if method == "gptq":
         text = load_text(calibration, tokenizer)
         windows = text.calibration(n_samples, seq_len=256, seed=seed)
-        small = gptq_model(reference, windows, **grid)
-    save(small, folder, tokenizer)
-    before, after = saved_bytes(reference), file_bytes(f"{folder}/shrinkkit.safetensors")
+    if stream:
+        gptq_checkpoint(model, folder, windows, **grid, restart=restart)
+        before = sum(file_bytes(file) for file in checkpoint_folder(model).glob("*.safetensors"))
+    else:
+        reference = load_model(model)
+        if method == "gptq":
+            small = gptq_model(reference, windows, **grid)
+        else:
+            small = quantize_model(reference, **grid)
+        save(small, folder, tokenizer)
+        before = saved_bytes(reference)
+    after = file_bytes(f"{folder}/shrinkkit.safetensors")
     typer.echo(
         f"{folder}: {after / 2**20:,.1f} MiB, {after / before:.1%} of {before / 2**20:,.1f} MiB."
     )

@@ -35,7 +35,14 @@ from shrinkkit.assets import ASSETS, OWN, asset_path, shipped_models
 from shrinkkit.cache import cached_folder
 from shrinkkit.errors import InputError, near_matches
 from shrinkkit.files import cache_dir
-from shrinkkit.opening import auto_class, hub_options, own_memory, plain_load_errors, quiet
+from shrinkkit.opening import (
+    auto_class,
+    hub_folder,
+    hub_options,
+    own_memory,
+    plain_load_errors,
+    quiet,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -146,6 +153,24 @@ def load_tokenizer(name: str | Path = "smollm2-135m") -> PreTrainedTokenizerFast
     if name in EMBEDDED:
         tokenizer.name_or_path = name
     return tokenizer
+
+
+def checkpoint_folder(name: str | Path) -> Path:
+    """Return the folder that holds a model's config and weights, fetched from the hub if need be.
+
+    For work that reads a checkpoint piece by piece instead of opening the model.
+
+    Args:
+        name: as for `load_model`.
+
+    Raises:
+        InputError, AssetError, StorageError: as for `load_model`.
+    """
+    name, place = _resolve(name)
+    if place is None:
+        with plain_load_errors(name, None, _HELP):
+            place = hub_folder(name)
+    return place
 
 
 def provenance(name: str | Path) -> str:

@@ -108,28 +108,22 @@ def inverse_factor(hessian: torch.Tensor, damping: float = 0.01) -> Factor:
         raise InputError(f"hessian has shape {tuple(hessian.shape)}; a square one is needed.")
     if not (isinstance(damping, (int, float)) and 0 <= damping <= 1):
         raise InputError(f"damping must be from 0 to 1, but {damping!r} was given.")
-    hessian = require_finite("hessian", hessian).float().clone()
-    diagonal = hessian.diagonal()
+    diagonal = require_finite("hessian", hessian).diagonal().float().clone()
     dead = diagonal == 0
     diagonal[dead] = 1.0
     mean = diagonal[~dead].mean().item() if bool((~dead).any()) else 1.0
     tried = []
     now = float(damping)
     while now <= 1.0:
-        damped = hessian.clone()
-        damped.diagonal().add_(now * mean)
-        lower, failed = torch.linalg.cholesky_ex(damped)
-        if not bool(failed):
-            inverse = torch.cholesky_inverse(lower)
-            upper, failed = torch.linalg.cholesky_ex(inverse, upper=True)
-            if not bool(failed) and bool(torch.isfinite(upper).all()):
-                note = ""
-                if tried:
-                    note = (
-                        f"the Hessian was not positive definite with damping {damping:g}; "
-                        f"{now:g} was used. More calibration text makes this unnecessary."
-                    )
-                return Factor(upper, now, dead, note)
+        upper = _upper_factor(hessian, diagonal + now * mean)
+        if upper is not None:
+            note = ""
+            if tried:
+                note = (
+                    f"the Hessian was not positive definite with damping {damping:g}; "
+                    f"{now:g} was used. More calibration text makes this unnecessary."
+                )
+            return Factor(upper, now, dead, note)
         tried.append(now)
         now = max(now * 10, 1e-4)
     raise InputError(
@@ -137,6 +131,22 @@ def inverse_factor(hessian: torch.Tensor, damping: float = 0.01) -> Factor:
         f"diagonal goes from {diagonal.min().item():.3g} to {diagonal.max().item():.3g}: are the "
         "calibration inputs real activations?"
     )
+
+
+def _upper_factor(hessian: torch.Tensor, diagonal: torch.Tensor) -> torch.Tensor | None:
+    """Factor the inverse of the Hessian with another diagonal; None where that cannot be done.
+
+    Each step takes the place of the one before it, so that two matrices besides the Hessian are
+    the most that stand in memory: for 5,632 inputs a matrix is 127 MB.
+    """
+    now = hessian.float().clone()
+    now.diagonal().copy_(diagonal)
+    now, failed = torch.linalg.cholesky_ex(now)  # lower
+    if bool(failed):
+        return None
+    now = torch.cholesky_inverse(now)
+    now, failed = torch.linalg.cholesky_ex(now, upper=True)
+    return now if not bool(failed) and bool(torch.isfinite(now).all()) else None
 
 
 def settle_columns(

@@ -42,6 +42,14 @@ def hub_options(place: Path | None) -> dict[str, Any]:
     return {}
 
 
+def hub_folder(name: str) -> Path:
+    """Fetch a hub repository's config, safetensors and tokenizer; return the folder they are in."""
+    from huggingface_hub import snapshot_download
+
+    wanted = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
+    return Path(snapshot_download(name, allow_patterns=wanted, **hub_options(None)))
+
+
 def auto_class(source: str, **options: Any) -> Any:
     """Return transformers' class of models for the checkpoint's own architecture."""
     import transformers

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from shrinkkit.calibration import Walk, calibrate, watching
+from shrinkkit.calibration import Walk, calibrate, walk_blocks, watching
 from shrinkkit.errors import InputError
 from shrinkkit.obs import Hessian
 from shrinkkit.surgery import capture_inputs, decoder_blocks
@@ -49,6 +49,16 @@ def test_a_changed_block_changes_what_the_next_one_gets(tiny_llama, tokens) -> N
         model(tokens)
     assert torch.allclose(received[1], seen["model.layers.1"][0], atol=1e-5)
     assert finished == [("model.layers.0", 1), ("model.layers.1", 2)]
+
+
+def test_a_walk_can_begin_in_the_middle(tiny_llama, tokens) -> None:
+    blocks, visited = decoder_blocks(tiny_llama), []
+    whole, half = Walk(tiny_llama, tokens), Walk(tiny_llama, tokens)
+    walk_blocks(whole, blocks, lambda *seen: visited.append(seen[0]), label="all")
+    half.run(tiny_llama.model.layers[0], keep=True)
+    walk_blocks(half, blocks, lambda *seen: visited.append(seen[0]), done=1, label="the rest")
+    assert visited == ["model.layers.0", "model.layers.1", "model.layers.1"]
+    assert torch.equal(half.hidden, whole.hidden)
 
 
 def test_accumulators_see_every_token_once(tiny_llama, tokens) -> None:

@@ -54,7 +54,7 @@ CLIENT = """
 import json, sys
 from shrinkkit.errors import ShrinkkitError
 from shrinkkit.lm import read_corpus
-from shrinkkit.models import load_model, load_tokenizer
+from shrinkkit.models import checkpoint_folder, load_model, load_tokenizer
 from shrinkkit.text import load_text
 
 def attempt(call):
@@ -77,6 +77,9 @@ answers = {
     "no dataset": attempt(lambda: load_text("tiny/nothing", tokenizer)),
     "no model": attempt(lambda: load_model("tiny/lama")),
     "pickle": attempt(lambda: load_model("tiny/pickle")),
+    "folder": sorted(path.name for path in checkpoint_folder("tiny/llama").iterdir()),
+    "pickled folder": sorted(path.name for path in checkpoint_folder("tiny/pickle").iterdir()),
+    "no folder": attempt(lambda: checkpoint_folder("tiny/lama")),
 }
 print(json.dumps(answers))
 """
@@ -227,6 +230,13 @@ def test_a_model_is_downloaded(downloaded: dict[str, list[object]], tiny_llama) 
     assert total == pytest.approx(tiny_llama.lm_head.weight.sum().item(), rel=1e-6)
 
 
+def test_a_checkpoints_files_are_downloaded(downloaded: dict[str, list[object]]) -> None:
+    wanted = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+    assert wanted <= set(downloaded["folder"])
+    assert "config.json" in downloaded["pickled folder"]
+    assert "pytorch_model.bin" not in downloaded["pickled folder"]
+
+
 def test_a_dataset_can_be_trained_on(downloaded: dict[str, list[object]]) -> None:
     assert downloaded["corpus"] == [["Cats"], "<|endoftext|>Cats sleep .\nThey eat ."]
 
@@ -244,6 +254,7 @@ def test_a_dataset_is_downloaded(downloaded: dict[str, list[object]]) -> None:
         ("split", "config 'wikitext-2-raw-v1', split 'train') could not be opened"),
         ("no dataset", "'tiny/nothing' doesn't exist on the Hub"),
         ("no model", "has no open model 'tiny/lama' (misspelt, private or gated?)"),
+        ("no folder", "has no open model 'tiny/lama' (misspelt, private or gated?)"),
         ("pickle", "shrinkkit reads weights from safetensors only, never from pickle"),
     ],
 )

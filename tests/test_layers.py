@@ -22,6 +22,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "ground": ("errors", "files", "pace", "hardware", "cache"),
     "layer 0": (
         "assets",
+        "checkpoint",
         "gguf_unpack",
         "opening",
         "sources",

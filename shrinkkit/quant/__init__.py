@@ -4,9 +4,10 @@ Read in this order: `formats` (the grids), `affine` (rounding to a grid), `packi
 bytes), `linear` (a layer that computes from packed weights) with its `kernels`, `model` (a whole
 model) and `io` (saving it). Activations: `activations` (integers times integers) and `smoothquant`
 (making them easier to round). With data: `gptq` and `awq` (better integers and scales for one
-layer), `calibrated` (for a whole model), `budget` (which layer gets how many bits) and
-`tuning` (scales that learn from the float model). For what a model keeps while it writes: `kv_rows`
-and `kv_cache`.
+layer), `calibrated` (for a whole model), `budget` (which layer gets how many bits), `tuning`
+(scales that learn from the float model) and `streaming` (for a checkpoint larger than memory, with
+`skeleton`, `partial` and `finishing`). For what a model keeps while it writes: `kv_rows` and
+`kv_cache`.
 """
 
 from shrinkkit.quant.activations import (
@@ -35,6 +36,7 @@ from shrinkkit.quant.linear import QuantizedEmbedding, QuantizedLinear
 from shrinkkit.quant.model import dequantize_model, quantize_model
 from shrinkkit.quant.packing import pack, unpack
 from shrinkkit.quant.smoothquant import smooth, smooth_quantize, smoothing_scale
+from shrinkkit.quant.streaming import gptq_checkpoint
 from shrinkkit.quant.tuning import tune_scales
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "expand",
     "fake_quantize",
     "gptq",
+    "gptq_checkpoint",
     "gptq_model",
     "group",
     "input_maxima",

@@ -6,13 +6,15 @@ send the text through the rounded block, so that the next block is calibrated on
 receive. The output head is rounded to nearest at 8 bits, as `quantize_model` does, because it is
 large, sensitive, and read once a token.
 
-Memory: the model, one block's Hessians (10 MB for SmolLM2) and the windows' activations.
+Memory: the model, one block's Hessians (10 MB for SmolLM2) and the windows' activations. Where the
+model itself is too large for that, `streaming` does the same with one block in memory at a time.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 
 import torch
 from torch import nn
@@ -26,7 +28,14 @@ from shrinkkit.quant.formats import Format
 from shrinkkit.quant.gptq import Rounded, gptq
 from shrinkkit.quant.linear import QuantizedLinear
 from shrinkkit.quant.model import head_format, quantize_head, refuse_compressed, weight_format
-from shrinkkit.surgery import clone, find_linears, norm_groups, replace_module, rescale
+from shrinkkit.surgery import (
+    clone,
+    decoder_blocks,
+    find_linears,
+    norm_groups,
+    replace_module,
+    rescale,
+)
 
 # round_layer(weight [out, in], hessian [in, in], format) -> Rounded
 RoundLayer = Callable[[torch.Tensor, torch.Tensor, Format], Rounded]
@@ -43,6 +52,7 @@ def gptq_model(
     act_order: bool = True,
     static_groups: bool | None = None,
     search: bool = True,
+    include: str | tuple[str, ...] = "*",
     formats: Mapping[str, Format] | None = None,
     head_bits: int | Format | None = 8,
     batch_size: int = 4,
@@ -55,6 +65,8 @@ def gptq_model(
         load_text("wikipedia").calibration().
     bits, group_size, symmetric, head_bits: the grid, as for `quantize_model`.
     damping, act_order, static_groups, search: as for `gptq`.
+    include: globs over the names of the layers to quantize; the text goes no further than the last
+        block that has one, so "model.layers.[0-3].*" is a quick look.
     formats: {layer's full name: grid} for layers that get another one, such as `choose_formats`
         chooses within a budget.
     batch_size: windows that go through a block at once.
@@ -63,19 +75,10 @@ def gptq_model(
     Raises InputError: bad arguments, a model that is compressed already, no windows, NaN.
     """
     fmt, head_fmt = weight_format(bits, group_size, symmetric), head_format(head_bits, group_size)
-
-    def round_layer(weight: torch.Tensor, hessian: torch.Tensor, fmt: Format) -> Rounded:
-        return gptq(
-            weight,
-            hessian,
-            fmt,
-            damping=damping,
-            act_order=act_order,
-            static_groups=static_groups,
-            search=search,
-        )
-
-    model, format_of = _prepared(model, inplace), _formats(model, fmt, formats)
+    how = {"damping": damping, "act_order": act_order, "static_groups": static_groups}
+    round_layer = partial(gptq, search=search, **how)
+    model = _prepared(model, inplace)
+    format_of = _formats(model, fmt, formats, include)
     _walk(model, calibration, format_of, round_layer, scaled=False, batch_size=batch_size)
     quantize_head(model, head_fmt)
     return model.eval()
@@ -89,6 +92,8 @@ def awq_model(
     *,
     symmetric: bool | None = None,
     rounding: str = "nearest",
+    damping: float = 0.01,
+    include: str | tuple[str, ...] = "*",
     formats: Mapping[str, Format] | None = None,
     head_bits: int | Format | None = 8,
     batch_size: int = 4,
@@ -97,9 +102,10 @@ def awq_model(
     """Quantize the linear layers of a decoder by AWQ: rescale the channels that matter, then round.
 
     model: a decoder of a family that `surgery.norm_groups` knows.
-    calibration, bits, group_size, symmetric, formats, head_bits, batch_size, inplace: as for
-        `gptq_model`.
+    calibration, bits, group_size, symmetric, include, formats, head_bits, batch_size, inplace: as
+        for `gptq_model`. Channels are rescaled only where all layers that read them are included.
     rounding: "nearest", ranges searched with the Hessian's diagonal, or "gptq" on top of AWQ.
+    damping: of GPTQ.
     Returns the quantized model, in eval mode.
     Raises InputError as `gptq_model` does, for an unknown rounding and for an unknown family.
     """
@@ -113,8 +119,9 @@ def awq_model(
         error = output_error(weight.float(), found.dequantize(fmt), hessian) / len(weight)
         return Rounded(found.q, scale, zero_point, error)
 
-    round_layer = to_nearest if rounding == "nearest" else gptq
-    model, format_of = _prepared(model, inplace), _formats(model, fmt, formats)
+    round_layer = to_nearest if rounding == "nearest" else partial(gptq, damping=damping)
+    model = _prepared(model, inplace)
+    format_of = _formats(model, fmt, formats, include)
     _walk(model, calibration, format_of, round_layer, scaled=True, batch_size=batch_size)
     quantize_head(model, head_fmt)
     return model.eval()
@@ -126,14 +133,19 @@ def _prepared(model: nn.Module, inplace: bool) -> nn.Module:
 
 
 def _formats(
-    model: nn.Module, fmt: Format, formats: Mapping[str, Format] | None
+    model: nn.Module,
+    fmt: Format,
+    formats: Mapping[str, Format] | None,
+    include: str | tuple[str, ...],
 ) -> dict[str, Format]:
-    """Return each layer's grid: its own where one is given, else `fmt`."""
-    layers, formats = find_linears(model), formats or {}
+    """Return the grid of each layer that is to be quantized: its own where one is given."""
+    layers, formats = find_linears(model, include), formats or {}
     for name in formats:
         if name not in layers:
             near = ", ".join(near_matches(name, layers) or list(layers)[:3])
-            raise InputError(f"formats names {name!r}, which is no linear layer; near: {near}.")
+            raise InputError(
+                f"formats names {name!r}, which is no linear layer to quantize; near: {near}."
+            )
     return {name: formats.get(name, fmt) for name in layers}
 
 
@@ -146,69 +158,121 @@ def _walk(
     scaled: bool,
     batch_size: int,
 ) -> None:
-    """Take the blocks in order: Hessians, scales if asked, rounding, packing."""
+    """Take the blocks in order, as far as there are layers to quantize; then pack them."""
     notes: list[str] = []
+    inside = {
+        name: {
+            inner: format_of[f"{name}.{inner}"]
+            for inner in find_linears(block)
+            if f"{name}.{inner}" in format_of
+        }
+        for name, block in decoder_blocks(model).items()
+    }
+    n_blocks = 1 + max((i for i, names in enumerate(inside.values()) if names), default=-1)
 
-    def visit(name: str, block: nn.Module, walk: Walk) -> Callable[[], None]:
-        packed: dict[str, QuantizedLinear] = {}
-        found = hessians(block, walk)
-        if scaled:
-            rescale_channels(block, found, lambda layer: format_of[f"{name}.{layer}"])
-        for names, hessian in found:
-            for layer_name in names:
-                layer, fmt = block.get_submodule(layer_name), format_of[f"{name}.{layer_name}"]
-                try:
-                    rounded = round_layer(layer.weight.detach(), hessian, fmt)
-                except InputError as error:
-                    raise InputError(f"Layer {name}.{layer_name}: {error}") from None
-                if rounded.note:
-                    notes.append(f"{name}.{layer_name}: {rounded.note}")
-                packed[layer_name] = QuantizedLinear.from_integers(
-                    rounded.q, rounded.scale, rounded.zero_point, fmt, layer.bias
-                )
-                # float for now, so that the calibration text goes through it quickly
-                layer.weight.data = packed[layer_name].dequantize().to(layer.weight.dtype)
-
-        def pack() -> None:
-            for layer_name, layer in packed.items():
-                replace_module(block, layer_name, layer)
-
-        return pack
+    def visit(name: str, block: nn.Module, walk: Walk) -> Callable[[], None] | None:
+        if not inside[name]:
+            return None
+        return round_block(name, block, walk, inside[name], round_layer, notes, scaled=scaled)
 
     grids = sorted({str(fmt) for fmt in format_of.values()})
-    label = grids[0] if len(grids) == 1 else f"{len(grids)} grids"
-    calibrate(model, calibration, visit, batch_size=batch_size, label=f"quantizing to {label}")
+    label = f"quantizing to {grids[0] if len(grids) == 1 else f'{len(grids)} grids'}"
+    calibrate(model, calibration, visit, batch_size=batch_size, n_blocks=n_blocks, label=label)
+    warn_of(notes, stacklevel=4)
+
+
+def round_block(
+    name: str,
+    block: nn.Module,
+    walk: Walk,
+    formats: Mapping[str, Format],
+    round_layer: RoundLayer,
+    notes: list[str],
+    *,
+    scaled: bool = False,
+) -> Callable[[], None]:
+    """Round linear layers of one block, in place, by what the walk brings to them.
+
+    name, block, walk: as `calibration.walk_blocks` gives them; the weights become the rounded
+        ones, still as floats, so that the calibration text goes through them quickly.
+    formats: {name inside the block: grid} of the layers to round; round_layer: how.
+    notes: gets a line for each layer whose Hessian needed something done about it.
+    scaled: let AWQ rescale channels first.
+    Returns a function that packs the layers: call it once the text went through the block.
+    Raises InputError, naming the layer.
+    """
+    packed: dict[str, QuantizedLinear] = {}
+    found = hessians(block, walk, formats)
+    if scaled:
+        rescale_channels(block, found, formats)
+    for names, hessian in found:
+        for layer_name in names:
+            layer, fmt = block.get_submodule(layer_name), formats[layer_name]
+            try:
+                rounded = round_layer(layer.weight.detach(), hessian, fmt)
+            except InputError as error:
+                raise InputError(f"Layer {name}.{layer_name}: {error}") from None
+            if rounded.note:
+                notes.append(f"{name}.{layer_name}: {rounded.note}")
+            packed[layer_name] = QuantizedLinear.from_integers(
+                rounded.q, rounded.scale, rounded.zero_point, fmt, layer.bias
+            )
+            layer.weight.data = packed[layer_name].dequantize().to(layer.weight.dtype)
+
+    def pack() -> None:
+        for layer_name, layer in packed.items():
+            replace_module(block, layer_name, layer)
+
+    return pack
+
+
+def warn_of(notes: list[str], stacklevel: int) -> None:
+    """Warn once of all layers whose Hessian needed more damping than was asked for."""
     if notes:
         warnings.warn(
-            f"{len(notes)} layer(s) needed more damping; the first: {notes[0]}", stacklevel=3
+            f"{len(notes)} layer(s) needed more damping; the first: {notes[0]}",
+            stacklevel=stacklevel,
         )
 
 
-def hessians(block: nn.Module, walk: Walk) -> list[tuple[list[str], torch.Tensor]]:
-    """Return [(names of the layers that share an input, its Hessian [in, in])] of a block."""
-    groups = walk.shared_inputs(block)
+def hessians(
+    block: nn.Module, walk: Walk, only: Collection[str] | None = None
+) -> list[tuple[list[str], torch.Tensor]]:
+    """Return [(names of the layers that share an input, its Hessian [in, in])] of a block.
+
+    only: names inside the block; other layers are left out. None: all.
+    """
+    groups = [
+        [name for name in names if only is None or name in only]
+        for names in walk.shared_inputs(block)
+    ]
+    groups = [names for names in groups if names]
     collected = {names[0]: Hessian(block.get_submodule(names[0]).in_features) for names in groups}
     with watching(block, collected):
         walk.run(block, keep=False)
-    return [(names, collected[names[0]].value()) for names in groups]
+    return [(names, collected.pop(names[0]).value()) for names in groups]
 
 
 def rescale_channels(
     block: nn.Module,
     found: list[tuple[list[str], torch.Tensor]],
-    format_of: Callable[[str], Format],
+    formats: Mapping[str, Format],
 ) -> dict[str, float]:
     """Let AWQ rescale what can be rescaled in a block, in place; its function stays the same.
 
-    found: of `hessians`; the Hessians of rescaled inputs are rescaled too, in place.
-    format_of: layer's name inside the block -> its grid; the first reader's counts for all.
+    found: of `hessians`; the Hessians of rescaled inputs are rescaled too, in place. Channels whose
+        readers are not all in it stay as they are.
+    formats: {name inside the block: grid}; the first reader's is the one that scales are for.
     Returns {source of the channels: ratio chosen}.
     """
     ratios = {}
     for group in norm_groups(block):
-        hessian = next(h for names, h in found if group.consumers[0] in names)
+        readers = set(group.consumers)
+        hessian = next((h for names, h in found if readers <= set(names)), None)
+        if hessian is None:
+            continue
         weights = [block.get_submodule(name).weight.detach() for name in group.consumers]
-        chosen = search_scale(weights, hessian, format_of(group.consumers[0]), group)
+        chosen = search_scale(weights, hessian, formats[group.consumers[0]], group)
         rescale(block, group, chosen.scale)
         wide = group.columns(chosen.scale)
         hessian.div_(wide[:, None] * wide)

@@ -107,7 +107,7 @@ def gptq(
     columns = fmt.columns_per_scale(weight.shape[1])
     factor_of = _ordered(hessian, damping, act_order)
     weight = weight.masked_fill(factor_of.dead, 0.0)  # inputs that are never there
-    diagonal = hessian.diagonal().float()
+    diagonal = hessian.diagonal().float().clone()  # not a view, which would keep all of it
     state = _Scales(weight, fmt, diagonal, search)
     if static_groups or fmt.granularity != "per_group":
         state.choose(weight, 0, weight.shape[1])

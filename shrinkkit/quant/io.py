@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,47 @@ VERSION_SCALES = 3  # some layers have scales of 8 bits or less
 ACTIVATION_KEYS = ("activations", "input_step")
 
 
-def _digest(tensors: dict[str, torch.Tensor]) -> str:
+def digest_of(names: Iterable[str], pieces: Callable[[str], Iterable[torch.Tensor]]) -> str:
+    """Return the SHA-256 that the recipe holds: over names and bytes, in the names' order.
+
+    pieces: what gives a tensor, by its name, as pieces that follow each other: a tensor need not
+        be in memory at once.
+    """
     digest = hashlib.sha256()
-    for name in sorted(tensors):
+    for name in sorted(names):
         digest.update(name.encode())
-        digest.update(tensors[name].contiguous().view(-1).view(torch.uint8).numpy())
+        for piece in pieces(name):
+            digest.update(piece.contiguous().view(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def _digest(tensors: dict[str, torch.Tensor]) -> str:
+    return digest_of(tensors, lambda name: (tensors[name],))
+
+
+def pack_beside(stored: dict[str, torch.Tensor], fmt: Format) -> dict[str, torch.Tensor]:
+    """Return a layer's stored tensors with zero points and small scales as streams of bits."""
+    widths = {"zero_point": fmt.bits, "scale": fmt.scale_bits}
+    packed = {
+        key: pack(stored[key].cpu().reshape(1, -1), bits)[0]
+        for key, bits in widths.items()
+        if key in stored and bits <= 8
+    }
+    return stored | packed
+
+
+def layer_entry(fmt: Format, shape: tuple[int, int]) -> dict[str, Any]:
+    """Return what the recipe says of a packed layer of this format and shape (out, in)."""
+    entry = {key: getattr(fmt, key) for key in Format.__dataclass_fields__}
+    return entry | {"in_features": shape[1], "out_features": shape[0]}
+
+
+def version_of(layers: dict[str, dict[str, Any]]) -> int:
+    """Return the version of the file's format: an older reader is told, where it must be."""
+    if any(entry["scale_bits"] <= 8 for entry in layers.values()):
+        return VERSION_SCALES
+    w8a8 = any("activations" in entry for entry in layers.values())
+    return VERSION_ACTIVATIONS if w8a8 else VERSION
 
 
 def tensors_of(model: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -58,14 +94,8 @@ def tensors_of(model: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str, Any
     for name, module in model.named_modules():
         if isinstance(module, QuantizedLinear):
             fmt = module.format
-            stored = UNPACK.store(*module.qparams(), fmt)
-            if "zero_point" in stored:
-                zero_point = stored["zero_point"].cpu().reshape(1, -1)
-                stored["zero_point"] = pack(zero_point, fmt.bits)[0]
-            if fmt.scale_bits <= 8:
-                stored["scale"] = pack(stored["scale"].cpu().reshape(1, -1), fmt.scale_bits)[0]
-            layers[name] = {key: getattr(fmt, key) for key in Format.__dataclass_fields__}
-            layers[name] |= {"in_features": module.in_features, "out_features": module.out_features}
+            stored = pack_beside(UNPACK.store(*module.qparams(), fmt), fmt)
+            layers[name] = layer_entry(fmt, module.shape)
             if isinstance(module, W8A8Linear):
                 layers[name] |= {key: getattr(module, key) for key in ACTIVATION_KEYS}
             tensors |= {f"{name}.{key}": value for key, value in stored.items()}
@@ -83,11 +113,7 @@ def tensors_of(model: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str, Any
         seen[key] = name
         tensors[name] = tensor
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    w8a8 = any("activations" in entry for entry in layers.values())
-    version = VERSION_ACTIVATIONS if w8a8 else VERSION  # an older reader is told, where it must be
-    if any(entry["scale_bits"] <= 8 for entry in layers.values()):
-        version = VERSION_SCALES
-    return tensors, {"version": version, "layers": layers, "tied": tied}
+    return tensors, {"version": version_of(layers), "layers": layers, "tied": tied}
 
 
 def save(model: nn.Module, folder: str | Path, tokenizer: Any = None) -> Path:
@@ -110,10 +136,7 @@ def save(model: nn.Module, folder: str | Path, tokenizer: Any = None) -> Path:
         )
     if not hasattr(model, "config"):
         raise InputError("save needs a transformers model (one with a config).")
-    if folder.exists() and not (folder.is_dir() and _may_replace(folder)):
-        raise InputError(
-            f"folder={str(folder)!r} exists and was not written by shrinkkit; name a new folder."
-        )
+    refuse_foreign(folder)
     tensors, recipe = tensors_of(model)
     recipe["architecture"] = type(model).__name__
     recipe["sha256"] = _digest(tensors)
@@ -130,8 +153,14 @@ def save(model: nn.Module, folder: str | Path, tokenizer: Any = None) -> Path:
     return folder
 
 
-def _may_replace(folder: Path) -> bool:
-    return (folder / FILE).exists() or not any(folder.iterdir())
+def refuse_foreign(folder: Path) -> None:
+    """Raise InputError for a folder that holds something which shrinkkit did not write."""
+    if folder.exists() and not (
+        folder.is_dir() and ((folder / FILE).exists() or not any(folder.iterdir()))
+    ):
+        raise InputError(
+            f"folder={str(folder)!r} exists and was not written by shrinkkit; name a new folder."
+        )
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -183,7 +212,7 @@ def load(folder: str | Path) -> nn.Module:
         replace_module(model, name, _layer_from(name, entry, tensors))
     for name, source in recipe["tied"].items():
         _tie(model, name, source, recipe, config)
-    left = {name: tensor for name, tensor in tensors.items() if not _is_packed(name, recipe)}
+    left = {name: tensor for name, tensor in tensors.items() if not is_packed_part(name, recipe)}
     left |= {name: left[source] for name, source in recipe["tied"].items() if source in left}
     model.load_state_dict(left, strict=False, assign=True)
     empty = [name for name, tensor in model.named_parameters() if tensor.is_meta]
@@ -195,7 +224,8 @@ def load(folder: str | Path) -> nn.Module:
     return model.eval()
 
 
-def _is_packed(name: str, recipe: dict[str, Any]) -> bool:
+def is_packed_part(name: str, recipe: dict[str, Any]) -> bool:
+    """Tell whether a stored tensor is a part of a packed layer (its bias is none)."""
     layer, _, leaf = name.rpartition(".")
     return layer in recipe["layers"] and leaf != "bias"
 

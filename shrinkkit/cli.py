@@ -175,6 +175,39 @@ def quantize(
     )
 
 
+@app.command()
+def export(
+    folder: Annotated[str, typer.Argument(help="What `shrinkkit quantize` or save() wrote.")],
+    out: Annotated[str, typer.Option(help="Folder to write.")],
+    to: Annotated[str, typer.Option(help="The format: compressed-tensors.")] = "compressed-tensors",
+    dtype: Annotated[
+        str, typer.Option(help="bfloat16 or float32, of what is not packed.")
+    ] = "bfloat16",
+) -> None:
+    """Write a quantized model as a folder that plain transformers opens, without shrinkkit."""
+    from pathlib import Path
+
+    from shrinkkit.errors import require_choice
+
+    require_choice("to", to, ["compressed-tensors"])
+    require_choice("dtype", dtype, ["bfloat16", "float32"])
+    import torch
+
+    from shrinkkit.export import save_compressed_tensors
+    from shrinkkit.measure import file_bytes
+    from shrinkkit.models import load_model, load_tokenizer
+
+    model = load_model(folder)
+    has_tokenizer = Path(folder, "tokenizer_config.json").exists()
+    tokenizer = load_tokenizer(folder) if has_tokenizer else None
+    save_compressed_tensors(model, out, tokenizer, dtype=getattr(torch, dtype))
+    size = file_bytes(f"{out}/model.safetensors")
+    typer.echo(
+        f"{out}: {size / 2**20:,.1f} MiB. AutoModelForCausalLM.from_pretrained({out!r}) opens it "
+        "where compressed-tensors is installed."
+    )
+
+
 @app.command("train-lm")
 def train_lm_command(
     source: Annotated[

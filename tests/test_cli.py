@@ -191,3 +191,18 @@ def test_quantize_with_gptq(tiny_checkpoint: Path, tmp_path: Path) -> None:
     wrong = invoke("quantize", *where, "--method", "gtpq")
     assert wrong.exit_code == 1
     assert "Did you mean 'gptq'" in wrong.output
+
+
+def test_export_writes_what_transformers_opens(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    small, out = str(tmp_path / "small"), str(tmp_path / "plain")
+    assert invoke("quantize", str(tiny_checkpoint), small, "--group-size", "32").exit_code == 0
+    done = invoke("export", small, "--out", out)
+    assert done.exit_code == 0, done.output
+    assert "from_pretrained" in done.output
+    config = json.loads(Path(out, "config.json").read_text())
+    assert config["quantization_config"]["quant_method"] == "compressed-tensors"
+    assert {"model.safetensors", "tokenizer.json"} <= {path.name for path in Path(out).iterdir()}
+
+    wrong = invoke("export", small, "--out", out, "--to", "compresed-tensors")
+    assert wrong.exit_code == 1
+    assert "Did you mean 'compressed-tensors'" in wrong.output

@@ -28,7 +28,7 @@ from shrinkkit.quant.affine import (
 )
 from shrinkkit.quant.budget import choose_formats
 from shrinkkit.quant.calibrated import awq_model, gptq_model
-from shrinkkit.quant.formats import NF4, Format, int_format
+from shrinkkit.quant.formats import FP8_E4M3, FP8_E5M2, MXFP4, NF4, Format, int_format
 from shrinkkit.quant.gptq import Rounded, gptq
 from shrinkkit.quant.io import load, save, tensors_of
 from shrinkkit.quant.kv_cache import QuantizedKVCache
@@ -41,6 +41,9 @@ from shrinkkit.quant.tuning import tune_scales
 
 __all__ = [
     "awq_model",
+    "FP8_E4M3",
+    "FP8_E5M2",
+    "MXFP4",
     "NF4",
     "Format",
     "QuantizedEmbedding",

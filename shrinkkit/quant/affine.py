@@ -18,6 +18,8 @@ lines and add data (GPTQ, AWQ) or training (QAT) to choose better integers.
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from shrinkkit.errors import InputError, require_finite
@@ -98,7 +100,11 @@ def round_scale(
     >>> round_scale(torch.tensor([[0.1, 0.0]]), Format(4)).tolist()
     [[0.10009765625, 1.0]]
     """
-    if fmt.scale_bits <= 8:
+    if fmt.power_of_two:
+        fraction, power = torch.frexp(torch.where(scale > 0, scale, torch.ones_like(scale)))
+        power = torch.where(fraction < 0.5**0.5, power - 1, power)  # the nearest, in octaves
+        return torch.ones_like(scale).ldexp(power.clamp(-126, 126))
+    if fmt.row_exponent:
         exponent = scale_exponent(scale, fmt) if exponent is None else exponent
         unit = torch.ones_like(scale[:, :1]).ldexp(exponent)
         return (scale / unit).round().clamp(1, 2**fmt.scale_bits - 1) * unit
@@ -109,12 +115,38 @@ def round_scale(
     return scale
 
 
+def code_bounds(fmt: Format) -> torch.Tensor:
+    """Return where one value of a code table ends and the next begins, for torch.bucketize.
+
+    The bounds are the midpoints. What lies on one goes to the value an even number of places from
+    zero, which for a floating-point format is the even mantissa, as IEEE 754 rounds.
+
+    fmt: a format with a code of n values.
+    Returns [n - 1] float32; bucketize(x, bounds) is the place of the value nearest to x.
+
+    >>> code = (-1.0, 0.0, 1.0, 2.0)
+    >>> torch.bucketize(torch.tensor([-0.5, 0.5, 1.5, 1.4]), code_bounds(Format(2, code=code)))
+    tensor([1, 1, 3, 2])
+    """
+    code = torch.tensor(fmt.code)
+    midpoints = (code[1:] + code[:-1]) / 2
+    upper_is_even = (torch.arange(1, len(code)) - fmt.code.index(0.0)) % 2 == 0
+    below = torch.nextafter(midpoints, torch.tensor(-torch.inf))
+    return torch.where(upper_is_even, below, midpoints)
+
+
 def _scale_of_range(low: torch.Tensor, high: torch.Tensor, fmt: Format) -> torch.Tensor:
     """Return the scales that cover [low, high] exactly, before they are rounded themselves."""
+    largest = torch.maximum(-low, high)
+    if fmt.power_of_two:
+        # MX 1.0: the exponents of the largest weight and the largest value are matched,
+        # so the largest weight may lie up to a third above the largest value, and saturates
+        exponent = torch.frexp(largest).exponent - math.frexp(fmt.code[-1])[1]
+        return torch.where(largest > 0, torch.ones_like(largest).ldexp(exponent), largest)
     if fmt.code is not None:
-        return torch.maximum(-low, high)
+        return largest / fmt.code[-1]
     if fmt.symmetric:
-        return torch.maximum(-low, high) / fmt.qmax
+        return largest / fmt.qmax
     return (high - low) / (fmt.qmax - fmt.qmin)
 
 
@@ -174,9 +206,8 @@ def quantize(
     weight = _check_weight(weight)
     scale = expand(scale, weight.shape, fmt)
     if fmt.code is not None:
-        code = torch.tensor(fmt.code, device=weight.device)
-        midpoints = (code[1:] + code[:-1]) / 2
-        return torch.bucketize((weight / scale).contiguous(), midpoints).to(torch.uint8)
+        bounds = code_bounds(fmt).to(weight.device)
+        return torch.bucketize((weight / scale).contiguous(), bounds).to(torch.uint8)
     q = (weight / scale).round() + expand(zero_point, weight.shape, fmt)
     return q.clamp(fmt.qmin, fmt.qmax).to(torch.int8 if fmt.symmetric else torch.uint8)
 
@@ -238,7 +269,7 @@ def _rounding_error(
     """Return dequantize(quantize(groups)) - groups in one buffer: a search does this many times."""
     if fmt.code is not None:
         code = torch.tensor(fmt.code, device=groups.device)
-        nearest = torch.bucketize(groups / scale, (code[1:] + code[:-1]) / 2)
+        nearest = torch.bucketize(groups / scale, code_bounds(fmt).to(groups.device))
         return code[nearest].mul_(scale).sub_(groups)
     steps = (groups / scale).round_()  # q - zero_point, before clamping
     return steps.clamp_(fmt.qmin - zero_point, fmt.qmax - zero_point).mul_(scale).sub_(groups)
@@ -289,7 +320,7 @@ def search_qparams(
         counts = importance(groups * real) * real
     else:
         counts = importance(groups)
-    if fmt.scale_bits <= 8 and exponent is None:  # all ratios share the row's exponent
+    if fmt.row_exponent and exponent is None:  # all ratios share the row's exponent
         exponent = scale_exponent(_scale_of_range(low, high, fmt), fmt)
     best: tuple[torch.Tensor, ...] = ()
     for ratio in sorted({1.0, *ratios}, key=lambda r: abs(r - 1)):

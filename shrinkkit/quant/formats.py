@@ -15,11 +15,16 @@ groups of 32 cost what groups of 64 did (double quantization in QLoRA, arXiv 230
 llama.cpp). Symmetric grids spare the zero point and waste a level. Production kernels (llama.cpp,
 Marlin, torch's int4 matmul) fix these choices in code, because a kernel is fast only for the layout
 that it was written for.
+
+A small floating-point number is a code table too: FP8's 253 and FP4's 15 different values lie close
+together near zero and far apart at the ends. MXFP4 adds a scale that is nothing but an exponent
+(`power_of_two`), 8 bits for 32 weights, which hardware multiplies by in passing.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from shrinkkit.errors import InputError, require_choice, require_int
 
@@ -35,10 +40,13 @@ class Format:
     granularity: which values share a scale; `per_token` is `per_channel` for activations, whose
         rows are tokens.
     group_size: columns that share a scale, for `per_group` only.
-    code: 2**bits increasing values in [-1, 1] of an uneven grid (NF4), else None.
+    code: the increasing values of an uneven grid (NF4, FP8), zero among them and 2**bits at most,
+        else None. q is a value's place in the table.
     scale_bits: 16 keeps scales at bfloat16 precision, the precision that torch's CPU kernels
         read; 32 keeps them in float32; 4 to 8 stores each as an integer of so many bits, times
         2**exponent with one 8-bit exponent a row (every such scale is a bfloat16 number).
+    power_of_two: a scale is a power of two and stored as its exponent; needs a code and
+        scale_bits=8 (E8M0).
 
     Raises InputError for any other combination.
 
@@ -52,6 +60,7 @@ class Format:
     group_size: int | None = None
     code: tuple[float, ...] | None = None
     scale_bits: int = 16
+    power_of_two: bool = False
 
     def __post_init__(self) -> None:
         require_int("bits", self.bits, 2, 8)
@@ -64,10 +73,16 @@ class Format:
                 f"group_size={self.group_size!r} was given with granularity="
                 f"{self.granularity!r}; only per_group takes one."
             )
-        if self.code is not None and len(self.code) != 2**self.bits:
-            raise InputError(
-                f"code has {len(self.code)} values; {self.bits} bits need {2**self.bits}."
-            )
+        if self.code is not None:
+            self._check_code(self.code)
+        if self.power_of_two and (self.code is None or self.scale_bits != 8):
+            raise InputError("power_of_two needs a code, and scale_bits=8 for the exponent.")
+
+    def _check_code(self, code: tuple[float, ...]) -> None:
+        if not 2 <= len(code) <= 2**self.bits:
+            raise InputError(f"code has {len(code)} values; {self.bits} bits hold {2**self.bits}.")
+        if 0.0 not in code or any(low >= high for low, high in pairwise(code)):
+            raise InputError("code must hold increasing values, zero among them.")
 
     @property
     def qmin(self) -> int:
@@ -76,13 +91,21 @@ class Format:
 
     @property
     def qmax(self) -> int:
-        """Largest stored integer: 2**(bits-1) - 1 when symmetric, else 2**bits - 1."""
-        return 2 ** (self.bits - 1) - 1 if self.symmetric and self.code is None else self.levels - 1
+        """Largest stored integer: 2**(bits-1) - 1 when symmetric, else 2**bits - 1; of a code, its
+        last place."""
+        if self.code is not None:
+            return len(self.code) - 1
+        return 2 ** (self.bits - 1) - 1 if self.symmetric else self.levels - 1
 
     @property
     def levels(self) -> int:
         """How many patterns the stored bits can take: 2**bits."""
         return 2**self.bits
+
+    @property
+    def row_exponent(self) -> bool:
+        """Whether the scales of a row are small integers times one power of two."""
+        return self.scale_bits <= 8 and not self.power_of_two
 
     def columns_per_scale(self, in_features: int) -> int:
         """Return how many columns share a scale in a row of `in_features` columns.
@@ -119,16 +142,18 @@ class Format:
         rows = 1 if self.granularity == "per_tensor" else out_features
         zero_bits = 0 if self.symmetric or self.code is not None else self.bits
         n_scales = rows * self.n_groups(in_features)
-        exponent_bits = 8 * rows if self.scale_bits <= 8 else 0
+        exponent_bits = 8 * rows if self.row_exponent else 0
         beside = n_scales * (self.scale_bits + zero_bits) + exponent_bits
         return self.bits + beside / (out_features * in_features)
 
     def __str__(self) -> str:
-        kind = "nf" if self.code is not None else "int"
         share = f"g{self.group_size}" if self.group_size else self.granularity.replace("_", " ")
-        sign = "" if self.code is not None else (" symmetric" if self.symmetric else " asymmetric")
-        small = f", {self.scale_bits}-bit scales" if self.scale_bits <= 8 else ""
-        return f"{kind}{self.bits} {share}{sign}{small}"
+        small = f", {self.scale_bits}-bit scales" if self.row_exponent else ""
+        if self.code is not None:
+            name = CODE_NAMES.get(self.code, f"code{self.bits}")
+            return f"{'mx' if self.power_of_two else ''}{name} {share}{small}"
+        sign = "symmetric" if self.symmetric else "asymmetric"
+        return f"int{self.bits} {share} {sign}{small}"
 
 
 def int_format(
@@ -178,3 +203,46 @@ NF4_CODE = (
     1.0,
 )
 NF4 = Format(bits=4, symmetric=True, granularity="per_group", group_size=64, code=NF4_CODE)
+
+
+def float_code(exponent_bits: int, mantissa_bits: int, largest: float) -> tuple[float, ...]:
+    """Return every value of a small floating-point format, sign bit included, in order.
+
+    With the bias 2**(exponent_bits - 1) - 1, a pattern means 2**(1 - bias) * m / 2**mantissa_bits
+    where the exponent's bits are zero, else 2**(exponent - bias) * (1 + m / 2**mantissa_bits).
+
+    exponent_bits, mantissa_bits: their widths.
+    largest: the largest finite value; patterns above it stand for infinity or NaN.
+    Returns the increasing values; the two zeros are one.
+    Raises InputError for widths that are not whole numbers from 1 up.
+
+    >>> float_code(2, 1, largest=6.0)[7:]  # E2M1
+    (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+    """
+    require_int("exponent_bits", exponent_bits, 1, 5)
+    require_int("mantissa_bits", mantissa_bits, 1, 5)
+    bias, steps = 2 ** (exponent_bits - 1) - 1, 2**mantissa_bits
+    positive = [2.0 ** (1 - bias) * m / steps for m in range(1, steps)]
+    for exponent in range(1, 2**exponent_bits):
+        positive += [2.0 ** (exponent - bias) * (1 + m / steps) for m in range(steps)]
+    positive = [value for value in positive if value <= largest]
+    return (*(-value for value in reversed(positive)), 0.0, *positive)
+
+
+# FP8 (Micikevicius et al. 2022, arXiv 2209.05433, table 1): E4M3 gives all its patterns but one to
+# numbers, E5M2 is a short float16. FP4 is E2M1 of the Open Compute Project's Microscaling Formats
+# specification (MX, version 1.0, 2023), where 32 of them share an E8M0 scale.
+E4M3_CODE = float_code(4, 3, largest=448.0)
+E5M2_CODE = float_code(5, 2, largest=57344.0)
+E2M1_CODE = float_code(2, 1, largest=6.0)
+FP8_E4M3 = Format(bits=8, code=E4M3_CODE)
+FP8_E5M2 = Format(bits=8, code=E5M2_CODE)
+MXFP4 = Format(
+    bits=4,
+    granularity="per_group",
+    group_size=32,
+    code=E2M1_CODE,
+    scale_bits=8,
+    power_of_two=True,
+)
+CODE_NAMES = {NF4_CODE: "nf4", E4M3_CODE: "fp8 e4m3", E5M2_CODE: "fp8 e5m2", E2M1_CODE: "fp4"}

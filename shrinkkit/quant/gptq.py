@@ -30,6 +30,7 @@ from shrinkkit.errors import InputError
 from shrinkkit.obs import inverse_factor, settle_columns
 from shrinkkit.quant.affine import (
     choose_qparams,
+    code_bounds,
     dequantize,
     scale_exponent,
     search_qparams,
@@ -168,8 +169,9 @@ class _Scales:
         self.zero_point = torch.zeros(shape, dtype=torch.int32)
         self.columns = fmt.columns_per_scale(weight.shape[1])
         self.code = None if fmt.code is None else torch.tensor(fmt.code)
+        self.bounds = None if fmt.code is None else code_bounds(fmt)
         self.exponent = None
-        if fmt.scale_bits <= 8:  # of the whole row, though its groups may be chosen one by one
+        if fmt.row_exponent:  # of the whole row, though its groups may be chosen one by one
             self.exponent = scale_exponent(choose_qparams(weight, fmt)[0], fmt)
 
     def choose(self, weight: torch.Tensor, first: int, last: int) -> None:
@@ -192,8 +194,7 @@ class _Scales:
         fmt = self.fmt
         scale, zero_point = self.scale[:, group], self.zero_point[:, group]
         if self.code is not None:
-            midpoints = (self.code[1:] + self.code[:-1]) / 2
-            q = torch.bucketize(column / scale, midpoints)
+            q = torch.bucketize(column / scale, self.bounds)
             return q.to(torch.int16), self.code[q] * scale
         steps = (column / scale).round_()
         steps = torch.minimum(steps, fmt.qmax - zero_point)

@@ -243,7 +243,8 @@ def _layer_from(
         rows, n_groups = shape[0], fmt.n_groups(shape[1])
         flat = unpack(parts["scale"][None], fmt.scale_bits, rows * n_groups)
         parts["scale"] = flat.view(rows, n_groups)
-        parts["scale_exponent"] = tensors[f"{name}.scale_exponent"]
+        if fmt.row_exponent:
+            parts["scale_exponent"] = tensors[f"{name}.scale_exponent"]
     if not fmt.symmetric:
         flat = unpack(tensors[f"{name}.zero_point"][None], fmt.bits, parts["scale"].numel())
         parts["zero_point"] = flat.view(parts["scale"].shape)

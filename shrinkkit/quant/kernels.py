@@ -79,7 +79,9 @@ def _unpack_store(
     q: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor, fmt: Format
 ) -> Tensors:
     tensors = {"packed": pack(q.short() - fmt.qmin, fmt.bits)}
-    if fmt.scale_bits <= 8:
+    if fmt.power_of_two:  # E8M0: the exponent, 127 above what it means
+        tensors["scale"] = (torch.frexp(scale).exponent + 126).to(torch.uint8)
+    elif fmt.row_exponent:
         exponent = scale_exponent(scale, fmt)  # of the largest scale: the others are exact with it
         tensors["scale"] = scale.ldexp(-exponent).round().to(torch.uint8)
         tensors["scale_exponent"] = exponent[:, 0].to(torch.int8)
@@ -97,7 +99,9 @@ def _unpack_load(tensors: Tensors, fmt: Format, shape: tuple[int, int]) -> QPara
     elif fmt.symmetric and fmt.code is None:
         q = q.to(torch.int8)
     scale = tensors["scale"].float()
-    if "scale_exponent" in tensors:
+    if fmt.power_of_two:
+        scale = torch.ones_like(scale).ldexp(scale - 127)
+    elif fmt.row_exponent:
         scale = scale.ldexp(tensors["scale_exponent"].int()[:, None])
     zero_point = tensors.get("zero_point", torch.zeros_like(scale)).to(torch.int32)
     return q, scale, zero_point

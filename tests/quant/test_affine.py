@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,6 +11,9 @@ from hypothesis import strategies as st
 
 from shrinkkit.errors import InputError
 from shrinkkit.quant import (
+    FP8_E4M3,
+    FP8_E5M2,
+    MXFP4,
     NF4,
     Format,
     choose_qparams,
@@ -206,3 +211,74 @@ def test_a_row_of_zeros_has_small_scales_too():
     weight[1, 0] = 1.0
     fmt = int_format(4, group_size=16, scale_bits=6)
     assert torch.equal(fake_quantize(weight, fmt), weight)
+
+
+FP8 = pytest.mark.parametrize(
+    ("fmt", "dtype"),
+    [(FP8_E4M3, torch.float8_e4m3fn), (FP8_E5M2, torch.float8_e5m2)],
+    ids=["e4m3", "e5m2"],
+)
+
+
+@FP8
+def test_fp8_rounds_as_torch_casts(fmt, dtype):
+    weight = torch.randn(16, 64, generator=torch.Generator().manual_seed(0))
+    weight *= torch.logspace(-6, 3, 64)  # subnormals of the format too
+    scale, _ = choose_qparams(weight, fmt)
+    largest = torch.finfo(dtype).max
+    torch.testing.assert_close(scale[:, 0], weight.abs().amax(1) / largest, rtol=2**-8, atol=0)
+    cast = (weight / scale).clamp(-largest, largest).to(dtype).float() * scale
+    assert torch.equal(_round_trip(weight, fmt), cast)
+
+
+@FP8
+def test_fp8_midpoints_go_to_the_even_mantissa_as_in_torch(fmt, dtype):
+    code = torch.tensor(fmt.code)
+    halfway = ((code[1:] + code[:-1]) / 2)[None]
+    one = torch.ones(1, 1)
+    q = quantize(halfway, one, torch.zeros(1, 1, dtype=torch.int32), fmt)
+    assert torch.equal(code[q.long()], halfway.to(dtype).float())
+
+
+def _mx_by_hand(weight):
+    """MX 1.0's conversion, value by value: the shared exponent, then a search through E2M1."""
+    values = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0]  # by pattern: an even place, an even mantissa
+    rounded = torch.empty_like(weight)
+    for row in range(weight.shape[0]):
+        for first in range(0, weight.shape[1], 32):
+            part = weight[row, first : first + 32].tolist()
+            shared = 2.0 ** (math.floor(math.log2(max(map(abs, part)))) - 2)
+            for i, x in enumerate(part):
+                distances = [abs(abs(x) / shared - value) for value in values]
+                nearest = [n for n, d in enumerate(distances) if d == min(distances)]
+                n = next((n for n in nearest if n % 2 == 0), nearest[0])
+                rounded[row, first + i] = math.copysign(values[n], x) * shared
+    return rounded
+
+
+@pytest.mark.parametrize("columns", [64, 80], ids=["whole-groups", "short-last-group"])
+def test_mxfp4_is_the_specifications_conversion(columns):
+    weight = torch.randn(8, columns, generator=torch.Generator().manual_seed(1))
+    weight *= torch.logspace(-20, 20, 8)[:, None]
+    weight[0, :8] = torch.tensor([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0, -7.9])  # ties, and above 6
+    assert torch.equal(fake_quantize(weight, MXFP4), _mx_by_hand(weight))
+
+
+def test_mxfp4_scales_are_e8m0_numbers():
+    weight = torch.randn(8, 64, generator=torch.Generator().manual_seed(2))
+    weight[3] = 0  # nothing to cover
+    for choose in (choose_qparams, search_qparams):
+        scale, _ = choose(weight, MXFP4)
+        assert torch.equal(scale.to(torch.float8_e8m0fnu).float(), scale)
+        assert scale[3].tolist() == [1.0, 1.0]
+
+
+def test_searching_never_rounds_worse_in_what_it_counts():
+    weight = torch.randn(32, 96, generator=torch.Generator().manual_seed(3))
+    counts = torch.ones(96)
+    error = {}
+    for name, how in {"plain": {"ratios": (1.0,)}, "searched": {}}.items():
+        found = search_qparams(weight, MXFP4, column_importance=counts, **how)
+        back = dequantize(quantize(weight, *found, MXFP4), *found, MXFP4)
+        error[name] = (back - weight).square().sum()
+    assert error["searched"] < error["plain"]

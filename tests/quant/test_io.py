@@ -12,7 +12,17 @@ from safetensors.torch import save_file
 
 from shrinkkit.errors import AssetError, InputError, ShrinkkitError
 from shrinkkit.models import load_model
-from shrinkkit.quant import NF4, dequantize_model, int_format, kernels, load, quantize_model, save
+from shrinkkit.quant import (
+    FP8_E4M3,
+    MXFP4,
+    NF4,
+    dequantize_model,
+    int_format,
+    kernels,
+    load,
+    quantize_model,
+    save,
+)
 from shrinkkit.quant.io import FILE
 
 IDS = torch.arange(24).view(2, 12)
@@ -35,6 +45,7 @@ def saved(tiny_llama, tmp_path):
         {"bits": 4, "group_size": 32},
         {"bits": 3, "head_bits": 3},
         {"bits": NF4, "head_bits": None},
+        {"bits": MXFP4, "head_bits": FP8_E4M3},
         {"bits": int_format(4, group_size=48, scale_bits=32)},
         {"bits": int_format(3, group_size=16, scale_bits=6)},
         {"bits": int_format(4, group_size=32, scale_bits=5)},
@@ -44,6 +55,7 @@ def saved(tiny_llama, tmp_path):
         "int4",
         "int3-head",
         "nf4-float-head",
+        "mxfp4-fp8-head",
         "int4-exact-scales",
         "int3-small-scales",
         "int4-small-scales",

@@ -1,0 +1,101 @@
+"""The best perplexity that the package reaches in three classes of bits per weight.
+
+    python benchmarks/low_bits.py [--quick] [--json FILE]
+
+SmolLM2, linears of the blocks only, output head in float. Calibrated on 32 windows of 256 tokens of
+Wikipedia, from articles that no evaluation window comes from; the windows of gptq.py. The classes
+are at most 4.35, 3.35 and 2.7 bits a weight, scales and zero points counted:
+
+- groups of 32 with 6-bit scales, GPTQ: 4.3 and 3.3 bits;
+- at 2.7 bits, a grid of 2 to 5 bits for each layer, chosen by `choose_formats`, GPTQ; then
+  `tune_scales` on the same windows.
+
+The rows land in data/results/low_bits.json.
+"""
+
+from __future__ import annotations
+
+import time
+
+from common import arguments, finish
+
+from shrinkkit import load_model, load_text
+from shrinkkit.measure import perplexity
+from shrinkkit.quant import (
+    choose_formats,
+    dequantize_model,
+    gptq_model,
+    int_format,
+    tune_scales,
+)
+from shrinkkit.quant.budget import mean_bits
+from shrinkkit.surgery import find_linears
+
+SMALL_SCALES = {"group_size": 32, "scale_bits": 6}
+OFFERED = [
+    int_format(2, **SMALL_SCALES),
+    int_format(2, group_size=16, scale_bits=6),
+    int_format(3, group_size=64, scale_bits=6),
+    int_format(3, **SMALL_SCALES),
+    int_format(4, **SMALL_SCALES),
+    int_format(5, **SMALL_SCALES),
+]
+TUNING = {"steps": 40, "batch_size": 4, "learning_rate": 5e-3}
+
+if __name__ == "__main__":
+    options = arguments(__doc__)
+    n_samples = 4 if options.quick else 32
+    model = load_model("smollm2-135m")
+    wikipedia, news = load_text("wikipedia"), load_text("lee-news")
+    calibration = wikipedia.calibration(n_samples, seq_len=256)
+    tokens = {
+        "wikipedia": wikipedia.evaluation(n_samples, seq_len=256),
+        "news": news.evaluation(n_samples // 2, seq_len=256),
+    }
+    shapes = {name: tuple(layer.weight.shape) for name, layer in find_linears(model).items()}
+    rows = []
+
+    def add(budget, method, small, formats, began):
+        seconds = time.perf_counter() - began
+        plain = dequantize_model(small) if formats else small
+        found = {"model": "smollm2-135m", "at_most_bits": budget, "method": method}
+        found["bits_per_weight"] = mean_bits(formats, shapes) if formats else 32.0
+        for text, windows in tokens.items():
+            score = perplexity(plain, windows, 8)
+            found[f"perplexity_{text}"] = score
+            found[f"perplexity_{text}_vs_fp32"] = score / (rows or [found])[0][f"perplexity_{text}"]
+        rows.append(found | {"seconds": seconds if formats else None})
+
+    add(32.0, "fp32", model, None, time.perf_counter())
+    data = {"head_bits": None, "batch_size": 8}
+    for budget, bits in ((4.35, 4), (3.35, 3)):
+        began = time.perf_counter()
+        fmt = int_format(bits, **SMALL_SCALES)
+        small = gptq_model(model, calibration, fmt, **data)
+        add(budget, f"GPTQ, {fmt}", small, dict.fromkeys(shapes, fmt), began)
+    began = time.perf_counter()
+    formats = choose_formats(model, calibration[:8], OFFERED, 2.7)
+    small = gptq_model(model, calibration, formats=formats, **data)
+    add(2.7, "mixed precision, GPTQ", small, formats, began)
+    began = time.perf_counter()
+    tuning = TUNING | ({"steps": 2} if options.quick else {})
+    small = tune_scales(small, model, calibration, **tuning)
+    add(2.7, "mixed precision, GPTQ, tuned scales", small, formats, began)
+    finish(
+        "low_bits",
+        rows,
+        {
+            "at_most_bits": "at most",
+            "method": "method",
+            "bits_per_weight": "bits/weight",
+            "perplexity_wikipedia": "Wikipedia",
+            "perplexity_wikipedia_vs_fp32": "x fp32",
+            "perplexity_news": "news",
+            "perplexity_news_vs_fp32": "x fp32 ",
+            "seconds": "seconds",
+        },
+        options,
+        key=("model", "method"),
+        seed=0,
+        n_samples=n_samples,
+    )

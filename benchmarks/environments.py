@@ -23,7 +23,7 @@ TRANSFORMERS = "transformers==5.17.0"  # the newest that all of them accept
 class Library:
     """Say what pip has to install for one library.
 
-    name: of the environment and of its driver, benchmarks/drivers/NAME.py.
+    name: of the environment and of its driver, benchmarks/drivers/use_NAME.py.
     package: the pinned package, whose version the rows name.
     others: what else it needs, pinned.
     first: what has to be there before it is built.

@@ -29,7 +29,7 @@ from typing import Any
 
 import torch
 from common import finish
-from environments import LIBRARIES, Library, last_line, make
+from environments import LIBRARIES, last_line, make
 from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm.auto import tqdm

@@ -16,7 +16,8 @@ def quantize(job: Job) -> tuple[dict[str, torch.Tensor], int]:
     rows = [{"input_ids": row, "attention_mask": torch.ones_like(row)} for row in job.windows]
     rounding = AutoRound(
         model,
-        tokenizer,
+        scheme="W4A16",
+        tokenizer=tokenizer,
         bits=job.bits,
         group_size=job.group_size,
         sym=False,
@@ -39,5 +40,5 @@ if __name__ == "__main__":
     run(
         "auto-round",
         quantize,
-        "asymmetric; its light recipe, 50 steps a block (the default is 200)",
+        "asymmetric, in float32; its light recipe, 50 steps a block (the default is 200)",
     )

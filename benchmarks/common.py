@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from shrinkkit.measure import record
 from shrinkkit.report import show_rows, write_rows
 
 
-def arguments(description: str) -> argparse.Namespace:
-    """Read --quick and --json FILE; --quick also sets the pace that the rows are stamped with."""
+def arguments(description: str, parts: Iterable[str] = ()) -> argparse.Namespace:
+    """Read --quick and --json FILE; --quick also sets the pace that the rows are stamped with.
+
+    parts: what the rows can be limited to by --only, which may be given several times.
+    """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="fewer samples, rougher figures")
     parser.add_argument("--json", metavar="FILE", help="write the rows to this file too")
+    if parts := list(parts):
+        parser.add_argument("--only", action="append", choices=parts, help="these rows alone")
     options = parser.parse_args()
     os.environ["SHRINKKIT_PACE"] = "quick" if options.quick else "full"
     return options

@@ -23,7 +23,7 @@ TRANSFORMERS = "transformers==5.17.0"  # the newest that all of them accept
 class Library:
     """Say what pip has to install for one library.
 
-    name: of the environment and of its driver, benchmarks/drivers/NAME.py.
+    name: of the environment and of its driver, benchmarks/drivers/use_NAME.py.
     package: the pinned package, whose version the rows name.
     others: what else it needs, pinned.
     first: what has to be there before it is built.
@@ -86,11 +86,15 @@ def make(library: Library, cache: Path) -> tuple[Path | None, str]:
 
 
 def last_line(text: str) -> str:
-    """Return the last line that says something: of a traceback or of pip's output, the error.
+    """Return the line of a failed command's output that says most about why.
+
+    That is what a package depends on where pip found a conflict, else pip's last error, else the
+    last line that is not empty, where a traceback has its error.
 
     >>> last_line("Traceback ...\\n  File x\\nValueError: no\\n\\n")
     'ValueError: no'
     """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
+    conflicts = [line for line in lines if " depends on " in line]
     errors = [line for line in lines if line.startswith("ERROR")]
-    return (errors or lines or ["no output"])[-1][:300]
+    return (conflicts[:1] or errors or lines or ["no output"])[-1][:300]

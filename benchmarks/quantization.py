@@ -1,6 +1,6 @@
 """Rounding to nearest at 8 to 2 bits: size and quality of SmolLM2, on Wikipedia and news.
 
-    python benchmarks/quantization.py [--quick] [--json FILE]
+    python benchmarks/quantization.py [--quick] [--json FILE] [--only "mxfp4 g32"]
 
 Each row: the grid, whether ranges were searched, bits per weight of the quantized linears, the
 saved file against fp32's, perplexity on the evaluation windows of both texts. The rows land in
@@ -17,7 +17,16 @@ from tqdm.auto import tqdm
 
 from shrinkkit import load_model, load_text
 from shrinkkit.measure import file_bytes, perplexity, saved_bytes
-from shrinkkit.quant import NF4, dequantize_model, int_format, quantize_model, save
+from shrinkkit.quant import (
+    FP8_E4M3,
+    FP8_E5M2,
+    MXFP4,
+    NF4,
+    dequantize_model,
+    int_format,
+    quantize_model,
+    save,
+)
 from shrinkkit.surgery import find_linears
 
 GRIDS = {
@@ -27,6 +36,9 @@ GRIDS = {
     "int4 g32": (int_format(4, group_size=32), True),
     "int4 g128": (int_format(4, group_size=128), True),
     "nf4 g64": (NF4, False),
+    "mxfp4 g32": (MXFP4, False),
+    "fp8 e4m3 per channel": (FP8_E4M3, False),
+    "fp8 e5m2 per channel": (FP8_E5M2, False),
     "int3 g64, rounded to nearest": (int_format(3, group_size=64), False),
     "int3 g64": (int_format(3, group_size=64), True),
     "int2 g32": (int_format(2, group_size=32), True),
@@ -57,7 +69,7 @@ def measured(name, model, reference_bytes, tokens, fmt=None):
 
 
 if __name__ == "__main__":
-    options = arguments(__doc__)
+    options = arguments(__doc__, GRIDS)
     n_samples = 4 if options.quick else 32
     model = load_model("smollm2-135m")
     tokens = {
@@ -66,7 +78,8 @@ if __name__ == "__main__":
     }
     size = saved_bytes(model)
     rows = [measured("fp32", model, size, tokens)]
-    for name, (fmt, search) in tqdm(GRIDS.items(), desc="grids"):
+    for name in tqdm(options.only or GRIDS, desc="grids"):
+        fmt, search = GRIDS[name]
         small = quantize_model(model, fmt, search=search)
         rows.append(measured(name, small, size, tokens, fmt))
     for row in rows[1:]:

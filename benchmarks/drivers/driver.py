@@ -1,0 +1,63 @@
+"""What every driver shares: its arguments, the model and the windows, what it writes and prints.
+
+    python use_LIBRARY.py MODEL WINDOWS OUT BITS GROUP_SIZE
+
+A driver runs in its library's own environment, so nothing of shrinkkit is in reach. It quantizes
+the linear layers of the model (not the head), writes them de-quantised to OUT as float32, by the
+names of the plain model, and prints one line of JSON: version, seconds, peak memory, the bits that
+stand beside the integers of a group, and which settings were not the library's own defaults.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import AutoModelForCausalLM
+
+
+@dataclass(frozen=True)
+class Job:
+    """Say what to quantize: the model's folder, windows [n, seq_len], and the grid."""
+
+    folder: str
+    windows: torch.Tensor
+    bits: int
+    group_size: int
+    scratch: Path
+
+    def model(self) -> nn.Module:
+        """Open the model in float32."""
+        return AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32).eval()
+
+
+def block_linears(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the linear layers of the decoder blocks by name, quantized or not."""
+    return {name: m for name, m in model.named_modules() if name.endswith("_proj")}
+
+
+def run(
+    package: str, quantize: Callable[[Job], tuple[dict[str, torch.Tensor], int]], settings: str
+) -> None:
+    """Quantize by `quantize(job) -> ({layer: weight [out, in]}, bits beside a group)`; report."""
+    folder, windows, out, bits, group_size = sys.argv[1:]
+    calibration = load_file(windows)["calibration"]
+    job = Job(folder, calibration, int(bits), int(group_size), Path(out).parent)
+    began = time.perf_counter()
+    weights, beside = quantize(job)
+    seconds = time.perf_counter() - began
+    save_file({k: w.detach().float().contiguous() for k, w in weights.items()}, out)
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    found = {"version": version(package), "seconds": seconds, "peak_rss_bytes": peak}
+    found |= {"bits_per_weight": job.bits + beside / job.group_size, "settings": settings}
+    print("RESULT " + json.dumps(found), flush=True)

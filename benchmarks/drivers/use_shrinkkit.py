@@ -1,0 +1,32 @@
+"""shrinkkit itself, in a process of its own like the others: SHRINKKIT_METHOD says which method."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from driver import Job, run
+
+from shrinkkit import awq_model, gptq_model, quantize_model
+from shrinkkit.quant import int_format
+from shrinkkit.surgery import find_linears
+
+METHOD = os.environ["SHRINKKIT_METHOD"]
+
+
+def quantize(job: Job) -> tuple[dict[str, torch.Tensor], int]:
+    """Quantize by rounding, GPTQ or AWQ and GPTQ, with the defaults of a user who asks for it."""
+    model, fmt = job.model(), int_format(job.bits, group_size=job.group_size)
+    data = {"bits": fmt, "head_bits": None, "batch_size": 8}
+    if METHOD == "rounding":
+        small = quantize_model(model, fmt, head_bits=None)
+    elif METHOD == "gptq":
+        small = gptq_model(model, job.windows, **data)
+    else:
+        small = awq_model(model, job.windows, rounding="gptq", **data)
+    weights = {name: layer.dequantize() for name, layer in find_linears(small).items()}
+    return weights, 16 + job.bits
+
+
+if __name__ == "__main__":
+    run("shrinkkit", quantize, "asymmetric; every other setting the default")

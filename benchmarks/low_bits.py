@@ -40,7 +40,7 @@ OFFERED = [
     int_format(4, **SMALL_SCALES),
     int_format(5, **SMALL_SCALES),
 ]
-TUNING = {"steps": 40, "batch_size": 4, "learning_rate": 5e-3}
+TUNING = {"steps": 24, "batch_size": 4, "learning_rate": 5e-3}
 
 if __name__ == "__main__":
     options = arguments(__doc__)

@@ -145,6 +145,7 @@ def calibrate(
     visit: Callable[[str, nn.Module, Walk], Callable[[], None] | None],
     *,
     batch_size: int = 4,
+    n_blocks: int | None = None,
     label: str = "calibrating",
 ) -> None:
     """Take every decoder block in order and let `visit` see it with its inputs.
@@ -154,11 +155,13 @@ def calibrate(
     visit: called with (block's name, block, walk); `walk.hidden` are the block's inputs. It may
         return a function, which is called once the windows have gone through the changed block.
     batch_size: windows that go through a block at once.
+    n_blocks: how many blocks are visited, from the first on; None: all.
     label: of the progress bar.
     Raises InputError as `Walk` does, and where the blocks produce NaN, naming the block.
     """
     walk = Walk(model, tokens, batch_size)
-    for name, block in tqdm(decoder_blocks(model).items(), desc=label, unit="block", leave=False):
+    blocks = list(decoder_blocks(model).items())[:n_blocks]
+    for name, block in tqdm(blocks, desc=label, unit="block", leave=False):
         finish = visit(name, block, walk)
         walk.run(block, keep=True)
         require_finite(f"the output of {name}", walk.hidden)

@@ -12,7 +12,7 @@ Memory: the model, one block's Hessians (10 MB for SmolLM2) and the windows' act
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 from torch import nn
@@ -26,7 +26,14 @@ from shrinkkit.quant.formats import Format
 from shrinkkit.quant.gptq import Rounded, gptq
 from shrinkkit.quant.linear import QuantizedLinear
 from shrinkkit.quant.model import head_format, quantize_head, refuse_compressed, weight_format
-from shrinkkit.surgery import clone, norm_groups, replace_module, rescale
+from shrinkkit.surgery import (
+    clone,
+    decoder_blocks,
+    find_linears,
+    norm_groups,
+    replace_module,
+    rescale,
+)
 
 # round_layer(weight [out, in], hessian [in, in]) -> Rounded
 RoundLayer = Callable[[torch.Tensor, torch.Tensor], Rounded]
@@ -43,6 +50,7 @@ def gptq_model(
     act_order: bool = True,
     static_groups: bool | None = None,
     search: bool = True,
+    include: str | tuple[str, ...] = "*",
     head_bits: int | Format | None = 8,
     batch_size: int = 4,
     inplace: bool = False,
@@ -54,6 +62,8 @@ def gptq_model(
         load_text("wikipedia").calibration().
     bits, group_size, symmetric, head_bits: the grid, as for `quantize_model`.
     damping, act_order, static_groups, search: as for `gptq`.
+    include: globs over the names of the layers to quantize; the text goes no further than the last
+        block that has one, so "model.layers.[0-3].*" is a quick look.
     batch_size: windows that go through a block at once.
     inplace: change `model` itself instead of a copy.
     Returns the quantized model, in eval mode.
@@ -73,7 +83,7 @@ def gptq_model(
         )
 
     model = _prepared(model, inplace)
-    _walk(model, calibration, fmt, round_layer, scaled=False, batch_size=batch_size)
+    _walk(model, calibration, fmt, round_layer, include, scaled=False, batch_size=batch_size)
     quantize_head(model, head_fmt)
     return model.eval()
 
@@ -86,6 +96,7 @@ def awq_model(
     *,
     symmetric: bool | None = None,
     rounding: str = "nearest",
+    include: str | tuple[str, ...] = "*",
     head_bits: int | Format | None = 8,
     batch_size: int = 4,
     inplace: bool = False,
@@ -93,7 +104,8 @@ def awq_model(
     """Quantize the linear layers of a decoder by AWQ: rescale the channels that matter, then round.
 
     model: a decoder of a family that `surgery.norm_groups` knows.
-    calibration, bits, group_size, symmetric, head_bits, batch_size, inplace: as for `gptq_model`.
+    calibration, bits, group_size, symmetric, include, head_bits, batch_size, inplace: as for
+        `gptq_model`. Channels are rescaled only where all layers that read them are included.
     rounding: "nearest", ranges searched with the Hessian's diagonal, or "gptq" on top of AWQ.
     Returns the quantized model, in eval mode.
     Raises InputError as `gptq_model` does, for an unknown rounding and for an unknown family.
@@ -113,7 +125,7 @@ def awq_model(
 
     round_layer = to_nearest if rounding == "nearest" else by_gptq
     model = _prepared(model, inplace)
-    _walk(model, calibration, fmt, round_layer, scaled=True, batch_size=batch_size)
+    _walk(model, calibration, fmt, round_layer, include, scaled=True, batch_size=batch_size)
     quantize_head(model, head_fmt)
     return model.eval()
 
@@ -128,16 +140,25 @@ def _walk(
     calibration: torch.Tensor,
     fmt: Format,
     round_layer: RoundLayer,
+    include: str | tuple[str, ...],
     *,
     scaled: bool,
     batch_size: int,
 ) -> None:
     """Take the blocks in order: Hessians, scales if asked, rounding, packing."""
     notes: list[str] = []
+    chosen = set(find_linears(model, include))
+    names_of = {
+        name: {inner for inner in find_linears(block) if f"{name}.{inner}" in chosen}
+        for name, block in decoder_blocks(model).items()
+    }
+    n_blocks = 1 + max((i for i, names in enumerate(names_of.values()) if names), default=-1)
 
-    def visit(name: str, block: nn.Module, walk: Walk) -> Callable[[], None]:
+    def visit(name: str, block: nn.Module, walk: Walk) -> Callable[[], None] | None:
         packed: dict[str, QuantizedLinear] = {}
-        found = hessians(block, walk)
+        if not names_of[name]:
+            return None
+        found = hessians(block, walk, names_of[name])
         if scaled:
             rescale_channels(block, found, fmt)
         for names, hessian in found:
@@ -161,16 +182,26 @@ def _walk(
 
         return pack
 
-    calibrate(model, calibration, visit, batch_size=batch_size, label=f"quantizing to {fmt}")
+    label = f"quantizing to {fmt}"
+    calibrate(model, calibration, visit, batch_size=batch_size, n_blocks=n_blocks, label=label)
     if notes:
         warnings.warn(
             f"{len(notes)} layer(s) needed more damping; the first: {notes[0]}", stacklevel=3
         )
 
 
-def hessians(block: nn.Module, walk: Walk) -> list[tuple[list[str], torch.Tensor]]:
-    """Return [(names of the layers that share an input, its Hessian [in, in])] of a block."""
-    groups = walk.shared_inputs(block)
+def hessians(
+    block: nn.Module, walk: Walk, only: Collection[str] | None = None
+) -> list[tuple[list[str], torch.Tensor]]:
+    """Return [(names of the layers that share an input, its Hessian [in, in])] of a block.
+
+    only: names inside the block; other layers are left out. None: all.
+    """
+    groups = [
+        [name for name in names if only is None or name in only]
+        for names in walk.shared_inputs(block)
+    ]
+    groups = [names for names in groups if names]
     collected = {names[0]: Hessian(block.get_submodule(names[0]).in_features) for names in groups}
     with watching(block, collected):
         walk.run(block, keep=False)
@@ -182,12 +213,16 @@ def rescale_channels(
 ) -> dict[str, float]:
     """Let AWQ rescale what can be rescaled in a block, in place; its function stays the same.
 
-    found: of `hessians`; the Hessians of rescaled inputs are rescaled too, in place.
+    found: of `hessians`; the Hessians of rescaled inputs are rescaled too, in place. Channels whose
+        readers are not all in it stay as they are.
     Returns {source of the channels: ratio chosen}.
     """
     ratios = {}
     for group in norm_groups(block):
-        hessian = next(h for names, h in found if group.consumers[0] in names)
+        readers = set(group.consumers)
+        hessian = next((h for names, h in found if readers <= set(names)), None)
+        if hessian is None:
+            continue
         weights = [block.get_submodule(name).weight.detach() for name in group.consumers]
         chosen = search_scale(weights, hessian, fmt, group)
         rescale(block, group, chosen.scale)

@@ -128,8 +128,8 @@ def judge_search_ratio(search_ratio: Attempt) -> None:
             got[1],
             tensor(errors),
             f"the errors at ratios {ratios}",
-            "For each ratio: s, then round_rows(weight * s, bits) / s, then the squared distance of "
-            "the outputs from x @ weight.T, summed over outputs, averaged over tokens.",
+            "For each ratio: s, then round_rows(weight * s, bits) / s, then the squared distance "
+            "of the outputs from x @ weight.T, summed over outputs, averaged over tokens.",
             lookalikes=mistakes.ratio_mistakes(x, weight, ratios, bits),
             rtol=1e-3,
         )

@@ -84,8 +84,8 @@ def scale_mistakes(
         "an unused channel got s = 0, or divided by zero: let it count like the least used one": (
             dead_normal
         ),
-        "an unused channel got s = 0, or divided by zero: let it count like the least used one. And "
-        "the normalisation is missing": dead,
+        "an unused channel got s = 0: let it count like the least used one. And the normalisation "
+        "is missing": dead,
     }
 
 

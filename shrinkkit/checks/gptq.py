@@ -153,7 +153,7 @@ def judge_quantize_columns(quantize_columns: Attempt) -> None:
 
 
 def order_cases() -> Iterator[tuple[Array, Array, Array, int, int, float]]:
-    """Yield weight, hessian, scale [out, n_groups], qmax, group_size, damping; a short group too."""
+    """Yield weight, hessian, scale [out, n_groups], qmax, group_size, damping; a short group."""
     for seed, out, n, qmax, group_size, damping in [
         (41, 5, 12, 7, 4, 0.0),
         (42, 4, 10, 3, 4, 0.01),  # the last group is short

@@ -61,7 +61,7 @@ def compensate_mistakes(w: Array, hessian: Array, p: int, q: float) -> dict[str,
 
     return {
         "only weight p changed: the others have to answer": alone,
-        "the others moved the wrong way: they move by -(w[p] - q) / inverse[p, p] * inverse[:, p]": (
+        "the others moved the wrong way: -(w[p] - q) / inverse[p, p] * inverse[:, p] is the move": (
             moved(w64 - right)
         ),
         "the division by inverse[p, p] is missing": moved(-off * inverse[p]),
@@ -87,7 +87,7 @@ def cost_mistakes(w: Array, hessian: Array, p: int, q: float) -> dict[str, float
         "it was multiplied by inverse[p, p]: divide": off**2 * inverse[p, p] / 2,
         "it was divided by the root of inverse[p, p]": off**2 / np.sqrt(inverse[p, p]) / 2,
         "w[p] - q was not squared": off / inverse[p, p] / 2,
-        "it is what the change costs if the others stay: hessian[p, p] instead of 1 / inverse[p, p]":
+        "it is what the change costs if the others stay: hessian[p, p] is not 1 / inverse[p, p]":
             off**2 * hessian[p, p] / 2,
         "w[p] was squared, not w[p] - q": float(w[p]) ** 2 / inverse[p, p] / 2,
     }  # fmt: skip

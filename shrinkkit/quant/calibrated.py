@@ -96,6 +96,7 @@ def awq_model(
     *,
     symmetric: bool | None = None,
     rounding: str = "nearest",
+    damping: float = 0.01,
     include: str | tuple[str, ...] = "*",
     head_bits: int | Format | None = 8,
     batch_size: int = 4,
@@ -107,6 +108,7 @@ def awq_model(
     calibration, bits, group_size, symmetric, include, head_bits, batch_size, inplace: as for
         `gptq_model`. Channels are rescaled only where all layers that read them are included.
     rounding: "nearest", ranges searched with the Hessian's diagonal, or "gptq" on top of AWQ.
+    damping: of GPTQ.
     Returns the quantized model, in eval mode.
     Raises InputError as `gptq_model` does, for an unknown rounding and for an unknown family.
     """
@@ -121,7 +123,7 @@ def awq_model(
         return Rounded(found.q, scale, zero_point, error)
 
     def by_gptq(weight: torch.Tensor, hessian: torch.Tensor) -> Rounded:
-        return gptq(weight, hessian, fmt)
+        return gptq(weight, hessian, fmt, damping=damping)
 
     round_layer = to_nearest if rounding == "nearest" else by_gptq
     model = _prepared(model, inplace)

@@ -19,29 +19,33 @@ CORRELATIONS = tuple(round(i / 10, 1) for i in range(-9, 10))
 WEIGHTS = tuple(round(0.1 * i, 1) for i in range(1, 10) if i != 5)
 
 
-def correlations(hessian: torch.Tensor) -> torch.Tensor:
-    """Divide each entry of a Hessian by the sizes of its two inputs: -1 to 1, the diagonal 0.
+def left_of_an_error(x: torch.Tensor, damping: float = 1e-3) -> torch.Tensor:
+    """Give the share of a weight's error that is left once all other weights have answered.
 
-    hessian: [in, in]. Inputs that are always zero get 0.
+    With H the damped Hessian of the inputs: an error at weight p costs H[p, p] / 2 if the others
+    stay, and 1 / (2 inverse[p, p]) if they answer in the best way; this is the second divided by
+    the first. 1 for an input that the others say nothing about.
 
-    >>> correlations(torch.tensor([[4.0, 1.0], [1.0, 1.0]])).tolist()
-    [[0.0, 0.5], [0.5, 0.0]]
+    x: [n_tokens, in]. Returns [in], from 0 to 1.
+
+    >>> left_of_an_error(torch.eye(2)).tolist()
+    [1.0, 1.0]
     """
-    size = hessian.diagonal().sqrt()
-    related = hessian / torch.outer(size, size).clamp(min=1e-12)
-    return related.fill_diagonal_(0.0)
+    hessian = 2 / len(x) * x.double().T @ x.double()
+    hessian += damping * hessian.diagonal().mean() * torch.eye(len(hessian), dtype=hessian.dtype)
+    inverse = torch.linalg.inv(hessian)
+    return (1 / (hessian.diagonal() * inverse.diagonal())).float()
 
 
 def draw_related(x: torch.Tensor, title: str) -> Drawing:
-    """Draw the two inputs that go together most, and how related all pairs are.
+    """Draw the two inputs that go together most, and how far all inputs stand in for each other.
 
     x: [n_tokens, in_features].
     """
     x = x.detach().float().cpu()
-    related = correlations(x.T @ x)
-    place = related.abs().argmax().item()
-    a, b = divmod(place, x.shape[1])
-    pairs = related[torch.triu_indices(*related.shape, offset=1).unbind()]
+    related = torch.corrcoef(x.T).nan_to_num(0.0).fill_diagonal_(0.0)
+    a, b = divmod(related.abs().argmax().item(), x.shape[1])
+    left_over = left_of_an_error(x)
     figure, left = new_axes(8.4, 3.4)
     left.remove()
     left, right = figure.subplots(1, 2)
@@ -50,19 +54,19 @@ def draw_related(x: torch.Tensor, title: str) -> Drawing:
               alpha=0.5)  # fmt: skip
     left.set_xlabel(f"input {a}")
     left.set_ylabel(f"input {b}")
-    left.set_title(f"Two inputs, r = {related[a, b]:.2f}", fontsize=11)
-    right.hist(pairs.numpy(), bins=61, color=mark(1).color)
-    right.set_xlabel("correlation of a pair of inputs")
-    right.set_ylabel("pairs")
-    strong = (pairs.abs() > 0.2).float().mean().item()
-    right.set_title(f"{strong:.0%} of all pairs beyond ± 0.2", fontsize=11)
+    left.set_title(f"Two inputs, correlation {related[a, b]:.2f}", fontsize=11)
+    right.hist(left_over.numpy(), bins=40, range=(0, 1), color=mark(1).color)
+    right.set_xlabel("left of an error, if all others answer")
+    right.set_ylabel("inputs")
+    right.set_title(f"Of an error, {left_over.median():.0%} is left (median)", fontsize=11)
     figure.suptitle(title, x=0.08, ha="left", fontweight="bold", fontsize=12.5)
     figure.subplots_adjust(wspace=0.34, top=0.8)
     return Drawing(
         figure,
-        f"{title}. Left, a scatter chart of inputs {a} and {b} over {len(x)} tokens, correlation "
-        f"{related[a, b]:.2f}. Right, a histogram of the correlations of {len(pairs):,} pairs: "
-        f"{strong:.0%} of them are beyond 0.2 in size.",
+        f"{title}. Left, a scatter chart of inputs {a} and {b} over {len(x):,} tokens, correlation "
+        f"{related[a, b]:.2f}. Right, a histogram over {x.shape[1]} inputs of the share of a "
+        f"weight's error that is left once all other weights have answered: "
+        f"{left_over.min():.0%} to {left_over.max():.0%}, median {left_over.median():.0%}.",
     )
 
 

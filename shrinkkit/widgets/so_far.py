@@ -18,6 +18,7 @@ from shrinkkit.plotting import label_points, mark
 from shrinkkit.widgets.drawing import Drawing, new_axes
 
 MODEL = "smollm2-135m"
+MARK_SIZES = (10, 10, 14, 7.5, 11, 8, 9)  # a method and the one made from it often coincide
 TOP = 10.0  # a model that is worse than ten times fp32 would flatten the rest
 
 
@@ -104,7 +105,7 @@ def draw_so_far(points: Iterable[Point] | None = None) -> Drawing:
                     color=look.color,
                     markerfacecolor="white" if here else look.color,
                     markeredgecolor=look.color if here else "white",
-                    markersize=max(12 - 1.5 * number, 6),  # what lies below stays visible
+                    markersize=MARK_SIZES[number % len(MARK_SIZES)],
                     linestyle="",
                     label=f"{method}, in a lesson" if here else method,
                 )

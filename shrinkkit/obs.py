@@ -52,7 +52,7 @@ class Hessian:
 
     def add(self, x: torch.Tensor) -> None:
         """Add inputs x [..., in_features]."""
-        x = x.reshape(-1, x.shape[-1]).float()
+        x = _as_rows(x)
         if x.shape[1] != self.total.shape[0]:
             raise InputError(
                 f"x has {x.shape[1]} columns; this Hessian is of {self.total.shape[0]} inputs."
@@ -67,6 +67,10 @@ class Hessian:
                 "The Hessian has seen no inputs: calibration is empty. Give at least one window."
             )
         return self.total * (2.0 / self.n)
+
+
+def _as_rows(x: torch.Tensor) -> torch.Tensor:
+    return x.reshape(-1, x.shape[-1]).float()  # [n, in_features]
 
 
 @dataclass(frozen=True)

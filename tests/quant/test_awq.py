@@ -150,5 +150,7 @@ def test_bad_input(llama, tokens) -> None:
         search_scale([weights(2, 8, 0)], torch.eye(8) * float("nan"), fmt, group)
     with pytest.raises(InputError, match="rounding must be one of 'nearest', 'gptq'"):
         awq_model(llama, tokens, rounding="floor")
+    with pytest.raises(InputError, match="damping must be from 0 to 1"):
+        awq_model(llama, tokens, 4, 32, rounding="gptq", damping=2.0)
     with pytest.raises(InputError, match="quantized already"):
         awq_model(quantize_model(llama, group_size=32, bits=4), tokens)

@@ -13,10 +13,18 @@ from shrinkkit.calibration import Walk
 from shrinkkit.errors import InputError
 from shrinkkit.measure import next_token_agreement
 from shrinkkit.obs import Hessian
-from shrinkkit.quant import NF4, dequantize_model, gptq_model, load, quantize_model, save
+from shrinkkit.quant import (
+    NF4,
+    awq_model,
+    dequantize_model,
+    gptq_model,
+    load,
+    quantize_model,
+    save,
+)
 from shrinkkit.quant.calibrated import hessians
 from shrinkkit.quant.gptq import gptq
-from shrinkkit.surgery import capture_inputs, find_linears
+from shrinkkit.surgery import capture_inputs, find_linears, is_packed
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +63,29 @@ def test_hessians_are_one_for_each_input(llama, tokens) -> None:
         (2, (64, 64)),
         (1, (128, 128)),
     ]
+
+
+def test_only_what_is_included_is_quantized_and_the_text_stops_there(llama, tokens) -> None:
+    include = "model.layers.0.mlp.*"
+    small = gptq_model(llama, tokens, 4, 32, include=include, head_bits=None)
+    name = "model.layers.0.mlp.gate_proj"
+    packed = {name for name, layer in find_linears(small).items() if is_packed(layer)}
+    assert packed == set(find_linears(llama, include))
+    assert not torch.equal(small.get_submodule(name).dequantize(), llama.get_submodule(name).weight)
+    last = small.model.layers[-1].mlp.down_proj.weight
+    assert torch.equal(last, llama.model.layers[-1].mlp.down_proj.weight)
+    with pytest.raises(InputError, match="No linear layer matches"):
+        gptq_model(llama, tokens, include="model.layers.9.*")
+
+
+@pytest.mark.parametrize("include", ["model.layers.0.*", "*.q_proj"], ids=["a block", "a reader"])
+def test_awq_rescales_only_where_all_readers_are_included(llama, tokens, include: str) -> None:
+    small = awq_model(llama, tokens, 3, 32, include=include, head_bits=None)
+    norms = [
+        torch.equal(ours.input_layernorm.weight, theirs.input_layernorm.weight)
+        for ours, theirs in zip(small.model.layers, llama.model.layers, strict=True)
+    ]
+    assert norms == ([False] if include[0] == "m" else [True]) + [True] * (len(norms) - 1)
 
 
 @pytest.mark.parametrize("bits", [3, 4])

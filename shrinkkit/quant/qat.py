@@ -34,7 +34,7 @@ import torch
 from torch import nn
 from torch.nn.functional import linear
 
-from shrinkkit.errors import InputError, require_choice
+from shrinkkit.errors import InputError, require_choice, require_finite
 from shrinkkit.quant.affine import quantize, round_scale, search_qparams
 from shrinkkit.quant.formats import Format
 from shrinkkit.quant.linear import QuantizedLinear
@@ -68,6 +68,7 @@ class FakeQuantLinear(nn.Module):
         super().__init__()
         require_choice("method", method, METHODS)
         require_even(fmt)
+        require_finite("weight", layer.weight.detach())
         self.format, self.method = fmt, method
         self.in_features, self.out_features = layer.in_features, layer.out_features
         self.weight = nn.Parameter(layer.weight.detach().clone())

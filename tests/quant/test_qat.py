@@ -114,9 +114,9 @@ def test_same_seed_same_model(llama, tokens) -> None:
         for s in (0, 0, 1)
     )
     pairs = zip(one.parameters(), two.parameters(), other.parameters(), strict=True)
-    same, different = zip(*[(torch.equal(a, b), not torch.equal(a, c)) for a, b, c in pairs])
-    assert all(same)
-    assert any(different)
+    for ours, again, another in pairs:
+        assert torch.equal(ours, again)
+        assert not torch.equal(ours, another)
 
 
 def windows(n_samples: int, seed: int) -> torch.Tensor:
@@ -190,9 +190,9 @@ def test_text_without_a_teacher_is_learned(llama) -> None:
     train_qat(
         prepare_qat(llama, 2, 16),
         tokens,
-        steps=15,
+        steps=25,
         batch_size=4,
-        learning_rate=5e-3,
+        learning_rate=1e-2,
         on_step=lambda row: losses.append(row["loss"]),
     )
     assert losses[-1] < losses[0] / 2
@@ -252,7 +252,11 @@ def test_windows_follow_the_models_own_odds(tiny_llama) -> None:
         ),
         pytest.param(lambda m, t: convert_qat(m), "no layer to pack", id="not prepared"),
         pytest.param(lambda m, t: convert_qat(prepare_qat(m), head_bits=1), "bits", id="head"),
-        pytest.param(lambda m, t: train_qat(quantize_model(m), t), "requires a grad", id="frozen"),
+        pytest.param(
+            lambda m, t: train_qat(prepare_qat(m).requires_grad_(False), t),
+            "requires a grad",
+            id="frozen",
+        ),
         pytest.param(lambda m, t: train_qat(prepare_qat(m), t + 250), "vocab|ids", id="ids"),
         pytest.param(lambda m, t: train_qat(prepare_qat(m), t[0]), "shape", id="one row"),
         pytest.param(lambda m, t: train_qat(prepare_qat(m), t, steps=0), "steps", id="no steps"),

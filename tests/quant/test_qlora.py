@@ -13,7 +13,6 @@ from shrinkkit.measure import next_token_agreement
 from shrinkkit.quant import (
     NF4,
     add_lora,
-    dequantize_model,
     int_format,
     lora_layers,
     merge_lora,
@@ -41,17 +40,17 @@ def tokens() -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def healed(llama, tokens):
-    """A 3-bit base, its adapted model after training, and the losses."""
-    base = quantize_model(llama, 3, 16)
+def healed(taught, windows):
+    """A 2-bit base, its adapted model after training, and the losses."""
+    base = quantize_model(taught, 2, 16, head_bits=None)
     losses: list[float] = []
     adapted = train_qat(
         add_lora(base, rank=4),
-        tokens,
-        teacher=llama,
-        steps=30,
-        batch_size=8,
-        learning_rate=5e-3,
+        windows(512, seed=0),
+        teacher=taught,
+        steps=40,
+        batch_size=16,
+        learning_rate=1e-2,
         on_step=lambda row: losses.append(row["loss"]),
     )
     return base, adapted, losses
@@ -92,18 +91,19 @@ def test_gradients_flow_through_the_packed_weight(llama) -> None:
     leaf = x.clone().requires_grad_()
     layer(leaf).backward(pull)
     weight = layer.base_layer.dequantize()
-    torch.testing.assert_close(leaf.grad, pull @ (weight + 3 * b @ a))  # alpha / rank = 3
-    torch.testing.assert_close(a.grad, 3 * (pull @ b).T @ x)
-    torch.testing.assert_close(b.grad, 3 * pull.T @ (x @ a.T))
+    near = {"rtol": 1e-4, "atol": 1e-4}
+    torch.testing.assert_close(leaf.grad, pull @ (weight + 3 * b @ a), **near)  # alpha / rank = 3
+    torch.testing.assert_close(a.grad, 3 * (pull @ b).T @ x, **near)
+    torch.testing.assert_close(b.grad, 3 * pull.T @ (x @ a.T), **near)
     torch.testing.assert_close(layer.update(), (3 * b @ a).detach())
 
 
-def test_healing_lowers_the_loss_and_moves_no_integer(llama, healed) -> None:
+def test_healing_lowers_the_loss_and_moves_no_integer(taught, windows, healed) -> None:
     base, adapted, losses = healed
-    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
-    fresh = torch.randint(256, (16, 24), generator=torch.Generator().manual_seed(2))
-    before = next_token_agreement(llama, base, fresh).kl
-    assert next_token_agreement(llama, adapted, fresh).kl < before
+    assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
+    held_out = windows(64, seed=1)
+    before, after = (next_token_agreement(taught, m, held_out).kl for m in (base, adapted))
+    assert after < 0.7 * before
     layers = lora_layers(adapted.get_base_model())
     assert layers
     for name, layer in layers.items():
@@ -118,27 +118,27 @@ def test_healing_lowers_the_loss_and_moves_no_integer(llama, healed) -> None:
             assert torch.equal(buffer, bytes_of_base[plain])
 
 
-def test_merging_into_floats_is_exact_and_into_integers_is_not(llama, tokens, healed) -> None:
+def test_merging_into_floats_is_exact_and_into_integers_is_not(windows, healed) -> None:
     _, adapted, _ = healed
-    merged = merge_lora(adapted)
+    merged, tokens = merge_lora(adapted), windows(8, seed=2)
     torch.testing.assert_close(
-        logits(merged, tokens[:2]), logits(adapted, tokens[:2]), rtol=1e-4, atol=1e-4
+        logits(merged, tokens), logits(adapted, tokens), rtol=1e-4, atol=1e-4
     )
     name = "model.layers.1.mlp.down_proj"
     layer = lora_layers(adapted.get_base_model())[name]
-    x = torch.randn(3, 128, generator=torch.Generator().manual_seed(4))
+    x = torch.randn(3, 64, generator=torch.Generator().manual_seed(4))
     expected = linear(x, layer.base_layer.dequantize() + layer.update())
     torch.testing.assert_close(merged.get_submodule(name)(x), expected)
     kl = {
         name: next_token_agreement(adapted, model, tokens).kl
         for name, model in (
             ("floats", merged),
-            ("integers", quantize_model(dequantize_model(merged), 3, 16, head_bits=None)),
+            ("integers", quantize_model(merged, 2, 16, head_bits=None)),
         )
     }
     assert kl["floats"] < 1e-6
     assert kl["integers"] > 100 * max(kl["floats"], 1e-9)
-    assert len(lora_layers(adapted)) == len(find_linears(llama))  # still there
+    assert len(lora_layers(adapted)) == 14  # still there
 
 
 def test_same_seed_same_adapter(llama) -> None:
@@ -149,21 +149,23 @@ def test_same_seed_same_adapter(llama) -> None:
     assert not torch.equal(a[0], a[2])
 
 
-def test_adapters_can_be_saved_and_put_back(llama, tokens, healed, tmp_path) -> None:
+def test_adapters_can_be_saved_and_put_back(windows, healed, tmp_path) -> None:
     from peft.utils import set_peft_model_state_dict
     from safetensors.torch import load_file
 
     base, adapted, _ = healed
+    tokens = windows(2, seed=3)
     adapted.save_pretrained(tmp_path)
     again = add_lora(base, rank=4, seed=9)
     set_peft_model_state_dict(again, load_file(tmp_path / "adapter_model.safetensors"))
-    assert torch.equal(logits(again.eval(), tokens[:2]), logits(adapted, tokens[:2]))
+    assert torch.equal(logits(again.eval(), tokens), logits(adapted, tokens))
 
 
-def test_the_adapter_can_be_switched_off(tokens, healed) -> None:
+def test_the_adapter_can_be_switched_off(windows, healed) -> None:
     base, adapted, _ = healed
+    tokens = windows(2, seed=3)
     with adapted.disable_adapter():
-        assert torch.equal(logits(adapted, tokens[:2]), logits(base, tokens[:2]))
+        assert torch.equal(logits(adapted, tokens), logits(base, tokens))
 
 
 @pytest.mark.parametrize(

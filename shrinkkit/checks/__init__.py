@@ -24,14 +24,23 @@ import sys
 import warnings
 from collections.abc import Callable
 
-from shrinkkit.checks import awq, frontier, gptq, kv_cache, measuring, quantization, smoothquant
+from shrinkkit.checks import (
+    awq,
+    frontier,
+    gptq,
+    kv_cache,
+    measuring,
+    qat,
+    quantization,
+    smoothquant,
+)
 from shrinkkit.checks.curtain import unavailable
 from shrinkkit.checks.judge import Attempt, Exercise
 from shrinkkit.errors import CheckFailed, require_choice
 
 __all__ = ["check", "EXERCISES"]
 
-_LESSONS = (frontier, measuring, quantization, smoothquant, gptq, awq, kv_cache)
+_LESSONS = (frontier, measuring, quantization, smoothquant, gptq, awq, qat, kv_cache)
 
 EXERCISES: dict[str, Exercise] = {
     name: exercise for lesson in _LESSONS for name, exercise in lesson.EXERCISES.items()

@@ -7,7 +7,8 @@ model) and `io` (saving it). Activations: `activations` (integers times integers
 layer), `calibrated` (for a whole model), `budget` (which layer gets how many bits), `tuning`
 (scales that learn from the float model) and `streaming` (for a checkpoint larger than memory, with
 `skeleton`, `partial` and `finishing`). For what a model keeps while it writes: `kv_rows` and
-`kv_cache`.
+`kv_cache`. With training: `straight_through` (gradients of a staircase), `qat` (a model that learns
+on its grid), `qat_training` (the loop) and `qlora` (an adapter beside frozen integers).
 """
 
 from shrinkkit.quant.activations import (
@@ -35,28 +36,44 @@ from shrinkkit.quant.kv_cache import QuantizedKVCache
 from shrinkkit.quant.linear import QuantizedEmbedding, QuantizedLinear
 from shrinkkit.quant.model import dequantize_model, quantize_model
 from shrinkkit.quant.packing import pack, unpack
+from shrinkkit.quant.qat import FakeQuantLinear, convert_qat, prepare_qat
+from shrinkkit.quant.qat_training import train_qat, write_windows
+from shrinkkit.quant.qlora import add_lora, lora_layers, merge_lora
 from shrinkkit.quant.smoothquant import smooth, smooth_quantize, smoothing_scale
+from shrinkkit.quant.straight_through import (
+    absmean_scale,
+    fake_quantize_ste,
+    lsq_gradient_scale,
+    lsq_qparams,
+    lsq_quantize,
+    ternarize,
+)
 from shrinkkit.quant.streaming import gptq_checkpoint
 from shrinkkit.quant.tuning import tune_scales
 
 __all__ = [
-    "awq_model",
     "FP8_E4M3",
     "FP8_E5M2",
     "MXFP4",
     "NF4",
+    "FakeQuantLinear",
     "Format",
     "QuantizedEmbedding",
     "QuantizedKVCache",
     "QuantizedLinear",
     "Rounded",
     "W8A8Linear",
+    "absmean_scale",
+    "add_lora",
+    "awq_model",
     "choose_formats",
     "choose_qparams",
+    "convert_qat",
     "dequantize",
     "dequantize_model",
     "expand",
     "fake_quantize",
+    "fake_quantize_ste",
     "gptq",
     "gptq_checkpoint",
     "gptq_model",
@@ -65,7 +82,13 @@ __all__ = [
     "int_format",
     "int_matmul",
     "load",
+    "lora_layers",
+    "lsq_gradient_scale",
+    "lsq_qparams",
+    "lsq_quantize",
+    "merge_lora",
     "pack",
+    "prepare_qat",
     "quantize",
     "quantize_activations",
     "quantize_model",
@@ -76,6 +99,9 @@ __all__ = [
     "smooth_quantize",
     "smoothing_scale",
     "tensors_of",
+    "ternarize",
+    "train_qat",
     "tune_scales",
     "unpack",
+    "write_windows",
 ]

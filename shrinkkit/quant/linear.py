@@ -114,6 +114,11 @@ class QuantizedLinear(nn.Module):
         return sum(t.numel() * t.element_size() for t in self._buffers.values() if t is not None)
 
     @property
+    def qweight(self) -> torch.Tensor:
+        """The packed weight in the kernel's layout: the name by which peft finds the device."""
+        return next(tensor for name, tensor in self._buffers.items() if name != "bias")
+
+    @property
     def bits_per_weight(self) -> float:
         """Bits a weight takes when saved, scales and zero points counted, bias not."""
         return self.format.bits_per_weight(self.shape)
@@ -162,7 +167,7 @@ class QuantizedLinear(nn.Module):
         return self
 
     def _device(self) -> torch.device:
-        return next(t.device for name, t in self._buffers.items() if name != "bias")
+        return self.qweight.device
 
     def extra_repr(self) -> str:
         """Return what print(model) shows of this layer."""

@@ -170,7 +170,7 @@ def tune_scales(
     for vector in vectors:  # a step in proportion to the vector's size
         groups.append({"params": [vector.requires_grad_()], "size": _size(vector)})
     optimizer = torch.optim.Adam(groups, betas=(0.9, 0.95))
-    order = _order(len(calibration), steps * batch_size, seed)
+    order = window_order(len(calibration), steps * batch_size, seed)
     bar = progress(range(steps), "tuning scales", "step")
     try:
         for step in bar:
@@ -184,7 +184,9 @@ def tune_scales(
             value = require_finite("the distillation loss", loss.detach()).item()
             bar.set_postfix_str(f"KL {value:.4f}", refresh=False)
             for part in optimizer.param_groups:
-                part["lr"] = learning_rate * part["size"] * _factor(step, steps, warm_up)
+                part["lr"] = (
+                    learning_rate * part["size"] * learning_rate_factor(step, steps, warm_up)
+                )
             optimizer.step()
     finally:
         for name, layer in tunable.items():
@@ -200,8 +202,12 @@ def _size(vector: torch.Tensor) -> float:
     return vector.detach().float().square().mean().sqrt().item() or 1.0
 
 
-def _factor(step: int, steps: int, warm_up: float) -> float:
-    """Return the learning rate's factor: a straight line up, half a cosine down."""
+def learning_rate_factor(step: int, steps: int, warm_up: float) -> float:
+    """Return the learning rate's factor: a straight line up, half a cosine down.
+
+    >>> [round(learning_rate_factor(step, 10, 0.2), 2) for step in (0, 1, 5, 9)]
+    [0.5, 1.0, 0.59, 0.03]
+    """
     rise = max(1, round(steps * warm_up))
     if step < rise:
         return (step + 1) / rise
@@ -209,7 +215,7 @@ def _factor(step: int, steps: int, warm_up: float) -> float:
     return float((1 + angle.cos()) / 2)
 
 
-def _order(n: int, wanted: int, seed: int) -> torch.Tensor:
+def window_order(n: int, wanted: int, seed: int) -> torch.Tensor:
     """Return `wanted` row numbers: all n in one random order, then in another, and so on."""
     generator = torch.Generator().manual_seed(seed)
     rounds = [torch.randperm(n, generator=generator) for _ in range(-(-wanted // n))]

@@ -162,7 +162,10 @@ def test_options_name_what_they_know(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("output", "reason"),
     [
-        ("x 1 depends on torch>=9\nyou asked for 8\nERROR: impossible\n", "x 1 depends on torch>=9"),
+        (
+            "x 1 depends on torch>=9\nyou asked for 8\nERROR: impossible\n",
+            "x 1 depends on torch>=9",
+        ),
         ("ERROR: first\nERROR: second\nhint\n", "ERROR: second"),
         ("Traceback\n  File\nKeyError: 'a'\n", "KeyError: 'a'"),
         ("", "no output"),

@@ -46,7 +46,7 @@ LIBRARIES = (
     Library("autoround", "auto-round==0.16.1"),
     Library(
         "gptqmodel",
-        "gptqmodel==7.7.0",
+        "gptqmodel==7.6.0",
         first=("setuptools>=80", "wheel", "ninja", "packaging"),
         options=("--no-build-isolation",),
         environment=(("GPTQMODEL_CPU_WORKERS", "2"),),

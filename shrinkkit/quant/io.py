@@ -69,6 +69,8 @@ def pack_beside(stored: dict[str, torch.Tensor], fmt: Format) -> dict[str, torch
 def layer_entry(fmt: Format, shape: tuple[int, int]) -> dict[str, Any]:
     """Return what the recipe says of a packed layer of this format and shape (out, in)."""
     entry = {key: getattr(fmt, key) for key in Format.__dataclass_fields__}
+    if not fmt.power_of_two:
+        del entry["power_of_two"]  # files of ordinary grids stay what they were
     return entry | {"in_features": shape[1], "out_features": shape[0]}
 
 

@@ -208,7 +208,7 @@ def test_small_scales_are_bfloat16_numbers_near_the_exact_ones(scale_bits):
 
 def test_a_row_of_zeros_has_small_scales_too():
     weight = torch.zeros(2, 32)
-    weight[1, 0] = 1.0
+    weight[1, 0] = 15 / 16  # fifteen steps of 2**-4
     fmt = int_format(4, group_size=16, scale_bits=6)
     assert torch.equal(fake_quantize(weight, fmt), weight)
 

@@ -46,12 +46,18 @@ def block_linears(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def run(
-    package: str, quantize: Callable[[Job], tuple[dict[str, torch.Tensor], int]], settings: str
+    package: str,
+    quantize: Callable[[Job], tuple[dict[str, torch.Tensor], float]],
+    settings: str,
+    group_size: int | None = None,
 ) -> None:
-    """Quantize by `quantize(job) -> ({layer: weight [out, in]}, bits beside a group)`; report."""
-    folder, windows, out, bits, group_size = sys.argv[1:]
+    """Quantize by `quantize(job) -> ({layer: weight [out, in]}, bits beside a group)`; report.
+
+    group_size: where the method's own groups are not of the size that was asked for.
+    """
+    folder, windows, out, bits, asked = sys.argv[1:]
     calibration = load_file(windows)["calibration"]
-    job = Job(folder, calibration, int(bits), int(group_size), Path(out).parent)
+    job = Job(folder, calibration, int(bits), group_size or int(asked), Path(out).parent)
     began = time.perf_counter()
     weights, beside = quantize(job)
     seconds = time.perf_counter() - began
@@ -60,4 +66,5 @@ def run(
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     found = {"version": version(package), "seconds": seconds, "peak_rss_bytes": peak}
     found |= {"bits_per_weight": job.bits + beside / job.group_size, "settings": settings}
+    found["group_size"] = job.group_size
     print("RESULT " + json.dumps(found), flush=True)

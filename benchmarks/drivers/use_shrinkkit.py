@@ -14,19 +14,25 @@ from shrinkkit.surgery import find_linears
 METHOD = os.environ["SHRINKKIT_METHOD"]
 
 
-def quantize(job: Job) -> tuple[dict[str, torch.Tensor], int]:
+def quantize(job: Job) -> tuple[dict[str, torch.Tensor], float]:
     """Quantize by rounding, GPTQ or AWQ and GPTQ, with the defaults of a user who asks for it."""
-    model, fmt = job.model(), int_format(job.bits, group_size=job.group_size)
+    scale_bits = 6 if METHOD == "small_scales" else 16
+    model, fmt = job.model(), int_format(job.bits, group_size=job.group_size, scale_bits=scale_bits)
     data = {"bits": fmt, "head_bits": None, "batch_size": 8}
     if METHOD == "rounding":
         small = quantize_model(model, fmt, head_bits=None)
-    elif METHOD == "gptq":
+    elif METHOD in ("gptq", "small_scales"):
         small = gptq_model(model, job.windows, **data)
     else:
         small = awq_model(model, job.windows, rounding="gptq", **data)
     weights = {name: layer.dequantize() for name, layer in find_linears(small).items()}
-    return weights, 16 + job.bits
+    bits = sum(fmt.bits_per_weight(weight.shape) * weight.numel() for weight in weights.values())
+    mean = bits / sum(weight.numel() for weight in weights.values())
+    return weights, (mean - job.bits) * job.group_size
 
 
 if __name__ == "__main__":
-    run("shrinkkit", quantize, "asymmetric; every other setting the default")
+    if METHOD == "small_scales":
+        run("shrinkkit", quantize, "asymmetric, groups of 32 with 6-bit scales", group_size=32)
+    else:
+        run("shrinkkit", quantize, "asymmetric; every other setting the default")

@@ -256,6 +256,67 @@ def rescale(block: nn.Module, group: NormGroup, scale: torch.Tensor) -> None:
         weight.copy_(weight * group.columns(scale))
 
 
+@dataclass(frozen=True)
+class ResidualStream:
+    """Everything that touches a decoder's hidden state between embedding and head.
+
+    norms: (RMS norm, the linears that alone read it), the last norm and the head included.
+    writers: the linears that add to the hidden state.
+    """
+
+    embedding: nn.Embedding
+    norms: tuple[tuple[nn.Module, tuple[nn.Linear, ...]], ...]
+    writers: tuple[nn.Linear, ...]
+
+    def readers(self) -> Iterator[nn.Linear]:
+        """Yield every linear that reads the hidden state through a norm."""
+        for _, linears in self.norms:
+            yield from linears
+
+
+def residual_stream(model: nn.Module) -> ResidualStream:
+    """Find what reads and writes the hidden state of a Llama-like decoder.
+
+    Raises InputError for another family, or norms that are not plain RMS norms.
+    """
+    head, last = output_head(model), _submodule(model, "model.norm")
+    norms: list[tuple[nn.Module, tuple[nn.Linear, ...]]] = []
+    writers: list[nn.Linear] = []
+    for block in decoder_blocks(model).values():
+        for source, readers in SOLE_READERS:
+            norm = _submodule(block, source)
+            linears = tuple(_submodule(block, name) for name in readers)
+            if source.endswith("layernorm") and norm is not None and None not in linears:
+                norms.append((norm, linears))
+        writers += [
+            layer
+            for name in ("self_attn.o_proj", "mlp.down_proj")
+            if (layer := _submodule(block, name)) is not None
+        ]
+    n_blocks = len(decoder_blocks(model))
+    known = head is not None and last is not None and len(norms) == len(writers) == 2 * n_blocks
+    plain = known and all(
+        type(norm).__name__.endswith("RMSNorm") and getattr(norm, "bias", None) is None
+        for norm in (last, *(norm for norm, _ in norms))
+    )
+    if not plain or "Gemma" in type(model).__name__:  # Gemma's norms multiply by 1 + weight
+        raise InputError(
+            f"{type(model).__name__} does not read and write its hidden state as Llama does (two "
+            "RMS norms, o_proj and down_proj a block, a last norm and a head)."
+        )
+    norms.append((last, (model.get_submodule(head),)))
+    return ResidualStream(model.get_input_embeddings(), tuple(norms), tuple(writers))
+
+
+def untie(model: nn.Module) -> None:
+    """Give the output head a matrix of its own where it shares the embedding's, in place."""
+    if not is_tied(model):
+        return
+    head = model.get_submodule(output_head(model))
+    head.weight = nn.Parameter(head.weight.detach().clone(), head.weight.requires_grad)
+    model.config.tie_word_embeddings = False
+
+
 def _submodule(module: nn.Module, name: str) -> nn.Module | None:
     try:
         return module.get_submodule(name)

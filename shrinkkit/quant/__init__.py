@@ -2,13 +2,14 @@
 
 Read in this order: `formats` (the grids), `affine` (rounding to a grid), `packing` (bits into
 bytes), `linear` (a layer that computes from packed weights) with its `kernels`, `model` (a whole
-model) and `io` (saving it). Activations: `activations` (integers times integers) and `smoothquant`
-(making them easier to round). With data: `gptq` and `awq` (better integers and scales for one
-layer), `calibrated` (for a whole model), `budget` (which layer gets how many bits), `tuning`
-(scales that learn from the float model) and `streaming` (for a checkpoint larger than memory, with
-`skeleton`, `partial` and `finishing`). For what a model keeps while it writes: `kv_rows` and
-`kv_cache`. With training: `straight_through` (gradients of a staircase), `qat` (a model that learns
-on its grid), `qat_training` (the loop) and `qlora` (an adapter beside frozen integers).
+model) and `io` (saving it). Activations: `activations` (integers times integers), `smoothquant`
+(making them easier to round) and `rotation` (making their outliers vanish). With data: `gptq` and
+`awq` (better integers and scales for one layer), `calibrated` (for a whole model), `budget` (which
+layer gets how many bits), `tuning` (scales that learn from the float model) and `streaming` (for a
+checkpoint larger than memory, with `skeleton`, `partial` and `finishing`). For what a model keeps
+while it writes: `kv_rows` and `kv_cache`. With training: `straight_through` (gradients of a
+staircase), `qat` (a model that learns on its grid), `qat_training` (the loop) and `qlora` (an
+adapter beside frozen integers).
 """
 
 from shrinkkit.quant.activations import (
@@ -39,6 +40,7 @@ from shrinkkit.quant.packing import pack, unpack
 from shrinkkit.quant.qat import FakeQuantLinear, convert_qat, prepare_qat
 from shrinkkit.quant.qat_training import train_qat, write_windows
 from shrinkkit.quant.qlora import add_lora, lora_layers, merge_lora
+from shrinkkit.quant.rotation import rotate
 from shrinkkit.quant.smoothquant import smooth, smooth_quantize, smoothing_scale
 from shrinkkit.quant.straight_through import (
     absmean_scale,
@@ -93,6 +95,7 @@ __all__ = [
     "quantize_activations",
     "quantize_model",
     "quantize_tokens",
+    "rotate",
     "save",
     "search_qparams",
     "smooth",

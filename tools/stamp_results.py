@@ -43,6 +43,53 @@ TABLES = {
             "perplexity_news_vs_fp32": ("x fp32", "{:.3f}"),
         },
     ),
+    "low_bits": (
+        "`python benchmarks/low_bits.py`: the best that the package reaches at no more than 4.35, "
+        "3.35 and 2.7 bits a weight; calibrated on {n_samples} windows of Wikipedia",
+        {
+            "method": ("method", "{}"),
+            "bits_per_weight": ("bits a weight", "{:.2f}"),
+            "perplexity_wikipedia": ("Wikipedia", "{:.2f}"),
+            "perplexity_wikipedia_vs_fp32": ("x fp32", "{:.3f}"),
+            "perplexity_news": ("news", "{:.2f}"),
+            "perplexity_news_vs_fp32": ("x fp32", "{:.3f}"),
+        },
+    ),
+    "side_by_side": (
+        "`python benchmarks/side_by_side.py`: the same model, windows and bits through other "
+        "libraries, each in an environment of its own, judged by the same code",
+        {
+            "grid": ("weights in", "{}"),
+            "method": ("method", "{}"),
+            "version": ("version", "{}"),
+            "bits_per_weight": ("bits a weight", "{:.2f}"),
+            "perplexity_wikipedia": ("Wikipedia", "{:.2f}"),
+            "perplexity_news": ("news", "{:.2f}"),
+            "seconds": ("seconds", "{:.0f}"),
+            "why_not": ("why not", "{}"),
+        },
+    ),
+    "streaming": (
+        "`python benchmarks/streaming.py`: GPTQ to 4 bits from disk to disk, of a random checkpoint "
+        "in TinyLlama-1.1B's shape, on {threads} threads",
+        {
+            "run": ("run", "{}"),
+            "checkpoint_mib": ("checkpoint, MiB", "{:,.0f}"),
+            "saved_mib": ("int4, MiB", "{:,.0f}"),
+            "peak_rss_mib": ("peak memory of the process, MiB", "{:,.0f}"),
+            "seconds": ("seconds", "{:.0f}"),
+            "same_bytes": ("same bytes", "{}"),
+        },
+    ),
+    "storybook": (
+        "`python tools/make_storybook.py`: the course's own language models, and what counting and "
+        "compressing reach, on five held-out books",
+        {
+            "model": ("model", "{}"),
+            "n_parameters": ("parameters", "{:,.0f}"),
+            "bits_per_byte": ("bits a byte", "{:.3f}"),
+        },
+    ),
     "decode": (
         "`python benchmarks/decode.py`, or `shrinkkit bench decode`: batch 1 through `generate`, "
         "on {cpu}, {threads} threads, memory read at {bandwidth_gb_per_s:.0f} GB/s",
@@ -68,7 +115,10 @@ def table(name: str) -> str:
         "| --- |" + " ---: |" * (len(columns) - 1),
     ]
     for row in rows:
-        cells = [form.format(row[key]) for key, (_, form) in columns.items()]
+        cells = [
+            "" if row.get(key) is None else form.format(row[key])
+            for key, (_, form) in columns.items()
+        ]
         lines.append("| " + " | ".join(cells) + " |")
     return caption.format(**rows[-1]) + ":\n\n" + "\n".join(lines)
 

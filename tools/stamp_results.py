@@ -105,10 +105,15 @@ TABLES = {
 }
 
 
+def results_file(name: str) -> Path:
+    """Return where a table's rows are recorded; a table that was never measured has no file."""
+    return ROOT / "data" / "results" / f"{name}.json"
+
+
 def table(name: str) -> str:
     """Return one table of data/results/ as Markdown: rows of the full pace only."""
     caption, columns = TABLES[name]
-    rows = json.loads((ROOT / "data" / "results" / f"{name}.json").read_text("utf-8"))["rows"]
+    rows = json.loads(results_file(name).read_text("utf-8"))["rows"]
     rows = [row for row in rows if row["pace"] == "full"]
     lines = [
         "| " + " | ".join(heading for heading, _ in columns.values()) + " |",
@@ -127,7 +132,7 @@ def stamped(readme: str) -> str:
     """Return README's text with today's tables between the markers."""
     before, rest = readme.split(START)
     _, after = rest.split(END)
-    tables = "\n\n".join(table(name) for name in TABLES)
+    tables = "\n\n".join(table(name) for name in TABLES if results_file(name).exists())
     return f"{before}{START}\n{tables}\n{END}{after}"
 
 

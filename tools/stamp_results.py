@@ -70,7 +70,7 @@ TABLES = {
         },
     ),
     "streaming": (
-        "`python benchmarks/streaming.py`: GPTQ to 4 bits from disk to disk, of a random checkpoint "
+        "`python benchmarks/streaming.py`: GPTQ to 4 bits from disk to disk, random weights in "
         "in TinyLlama-1.1B's shape, on {threads} threads",
         {
             "run": ("run", "{}"),

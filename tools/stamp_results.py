@@ -70,8 +70,8 @@ TABLES = {
         },
     ),
     "streaming": (
-        "`python benchmarks/streaming.py`: GPTQ to 4 bits from disk to disk, random weights in "
-        "in TinyLlama-1.1B's shape, on {threads} threads",
+        "`python benchmarks/streaming.py`: GPTQ to 4 bits from disk to disk, random weights of "
+        "TinyLlama-1.1B's shape, on {threads} threads",
         {
             "run": ("run", "{}"),
             "checkpoint_mib": ("checkpoint, MiB", "{:,.0f}"),

@@ -85,7 +85,7 @@ def draw_so_far(points: Iterable[Point] | None = None) -> Drawing:
     Raises InputError for nothing to draw.
 
     >>> draw_so_far([Point("rounding", "int4", 4.3, 1.3)]).words.split(". ")[1]
-    'rounding: int4 4.30 bits, 1.30 times'
+    'rounding: int4 4.30 bits, 1.30 times.'
     """
     points = recorded_points() if points is None else list(points)
     shown = [point for point in points if point.times <= TOP]

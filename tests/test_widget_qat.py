@@ -39,7 +39,7 @@ def test_moving_a_slider_redraws():
     before = widget.picture.value, widget.sentence.value
     widget.parts["bits"].value = 3
     assert widget.picture.value != before[0]
-    assert "8 levels" in widget.sentence.value
+    assert "1 from -2 to 1.5" in widget.sentence.value
 
 
 def test_every_method_is_named():

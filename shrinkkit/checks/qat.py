@@ -29,8 +29,8 @@ OWN = (
 
 
 def grid_cases() -> Iterator[tuple[Array, Array, int, int, Array]]:
-    """Yield weight, scale, qmin, qmax, incoming gradient: square, flat, one row, one column."""
-    shapes = [(4, 4, -1, 1), (3, 12, -2, 1), (1, 30, -4, 3), (6, 1, -2, 1), (5, 9, -7, 7)]
+    """Yield weight, scale, qmin, qmax, incoming gradient: flat, one row, one column, square."""
+    shapes = [(4, 5, -1, 1), (3, 12, -2, 1), (1, 30, -4, 3), (6, 1, -2, 1), (9, 9, -7, 7)]
     for number, (rows, columns, qmin, qmax) in enumerate(shapes):
         gradient = weight_of(200 + number, rows, columns)
         weight = weight_of(100 + number, rows, columns) * (qmax / 2)
@@ -150,7 +150,7 @@ def judge_merge(merge: Attempt) -> None:
 def lost_cases() -> Iterator[tuple[Array, Array, Array, int, int]]:
     """Yield a weight on its grid, update, scale, qmin, qmax: small, middling and large updates."""
     for number, (rows, columns, qmin, qmax, size) in enumerate(
-        [(5, 8, -7, 7, 0.1), (3, 20, -2, 1, 0.5), (6, 6, -4, 3, 1.5), (1, 12, -1, 1, 0.3)]
+        [(3, 20, -2, 1, 0.8), (5, 8, -7, 7, 0.1), (6, 6, -4, 3, 1.5), (1, 12, -1, 1, 0.3)]
     ):
         scale = scale_of(70 + number, rows)
         raw = weight_of(80 + number, rows, columns) * (qmax / 2)

@@ -13,7 +13,7 @@ The ways to round (`method`), all with straight-through gradients (see `straight
 | method | grid | who learns |
 | --- | --- | --- |
 | `ste` | ranges searched once, before training | weights |
-| `lsq` | the step starts where LSQ starts it | weights and steps |
+| `lsq` | the step starts where LSQ (or the search) starts it | weights and steps |
 | `ternary` | -1, 0, 1 times the mean magnitude, one scale a matrix (BitNet b1.58) | weights |
 
 The prepared model computes with exactly the weights that `convert_qat` packs, so nothing is lost
@@ -51,6 +51,7 @@ from shrinkkit.quant.straight_through import (
 from shrinkkit.surgery import clone, find_linears, replace_module
 
 METHODS = ("ste", "lsq", "ternary")
+STARTS = ("paper", "search")
 
 
 class FakeQuantLinear(nn.Module):
@@ -64,9 +65,12 @@ class FakeQuantLinear(nn.Module):
     (torch.Size([2, 4]), [-1, 0, 1])
     """
 
-    def __init__(self, layer: nn.Linear, fmt: Format, method: str = "lsq") -> None:
+    def __init__(
+        self, layer: nn.Linear, fmt: Format, method: str = "lsq", start: str = "paper"
+    ) -> None:
         super().__init__()
         require_choice("method", method, METHODS)
+        require_choice("start", start, STARTS)
         require_even(fmt)
         require_finite("weight", layer.weight.detach())
         self.format, self.method = fmt, method
@@ -77,7 +81,8 @@ class FakeQuantLinear(nn.Module):
         if method == "ternary":
             ternarize(self.weight.detach(), fmt)  # refuses a grid that is not ternary
         else:
-            find = lsq_qparams if method == "lsq" else search_qparams
+            from_paper = method == "lsq" and start == "paper"
+            find = lsq_qparams if from_paper else search_qparams
             scale, zero_point = find(self.weight.detach(), fmt)
         self.register_buffer("zero_point", zero_point)
         if method == "lsq":
@@ -135,6 +140,7 @@ def prepare_qat(
     group_size: int | None = None,
     *,
     method: str = "lsq",
+    start: str = "paper",
     symmetric: bool | None = None,
     include: str | tuple[str, ...] = "*",
     exclude: str | tuple[str, ...] = (),
@@ -146,6 +152,8 @@ def prepare_qat(
     bits, group_size, symmetric: the grid, as for `quantize_model`. For "ternary" only bits=2 is
         possible, and group_size=None means one scale a matrix.
     method: "ste", "lsq" or "ternary" (see the module's table).
+    start: of "lsq", "paper" for LSQ's own first step, "search" for the ranges that rounding would
+        choose, zero points too: nearer to the float model, and so better for a short training.
     include, exclude: globs over layer names; the other layers stay in float.
     inplace: change `model` itself instead of a copy.
     Returns the prepared model in train mode, every weight of it trainable.
@@ -153,6 +161,7 @@ def prepare_qat(
     is prepared or compressed already.
     """
     require_choice("method", method, METHODS)
+    require_choice("start", start, STARTS)
     fmt = qat_format(bits, group_size, symmetric, method)
     refuse_compressed(model)
     if is_prepared(model):
@@ -165,7 +174,7 @@ def prepare_qat(
     made = {}
     for name in names:  # all of them, before the first is replaced
         try:
-            made[name] = FakeQuantLinear(model.get_submodule(name), fmt, method)
+            made[name] = FakeQuantLinear(model.get_submodule(name), fmt, method, start)
         except InputError as error:
             raise InputError(f"Layer {name}: {error}") from None
     if not inplace:

@@ -133,7 +133,9 @@ def add_lora(
     config._register_custom_module({QuantizedLinear: _CLASS[0]})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return get_peft_model(model, config)
+        with warnings.catch_warnings():  # peft asks transformers for a name that is being retired
+            warnings.simplefilter("ignore", FutureWarning)
+            return get_peft_model(model, config)
 
 
 def lora_layers(model: nn.Module) -> dict[str, nn.Module]:

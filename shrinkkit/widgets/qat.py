@@ -17,7 +17,8 @@ from shrinkkit.errors import InputError
 from shrinkkit.plotting import label_points, mark
 from shrinkkit.quant.formats import Format
 from shrinkkit.quant.straight_through import fake_quantize_ste, lsq_gradient_scale, lsq_quantize
-from shrinkkit.widgets.drawing import Drawing, Explorer, new_axes, plain_log
+from shrinkkit.widgets.drawing import Drawing, Explorer, new_axes
+from shrinkkit.widgets.quantization import few_log_ticks
 
 
 def _signed(bits: int) -> tuple[Format, torch.Tensor]:
@@ -150,7 +151,7 @@ def draw_methods(
     ax.set_yscale("log")
     ax.set_ylim(min(reference, *up) / 1.15, max(up) * 1.3)
     ax.set_xlim(min(across) - 0.35, max(across) + 0.9)
-    plain_log(ax)
+    few_log_ticks(ax.yaxis)
     ax.set_xlabel("bits per weight, scales counted")
     ax.set_ylabel(f"perplexity on {text}, logarithmic")
     ax.set_title("Few bits: rounding, choosing, training", pad=26)

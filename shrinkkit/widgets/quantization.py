@@ -66,7 +66,7 @@ def draw_cost(
     ax.set_ylim(len(costs) - 0.4, -0.6)  # the first on top
     ax.grid(visible=False, axis="y")
     ax.tick_params(axis="y", colors=INK)
-    _few_log_ticks(ax.xaxis)
+    few_log_ticks(ax.xaxis)
     ax.set_xlabel(f"{measure} (logarithmic); dashed: fp32, {_short(reference)}")
     ax.set_title(title)
     listed = ", ".join(f"{name} {_short(value)}" for name, value in costs.items())
@@ -202,7 +202,7 @@ def draw_sweep(points: Mapping[str, tuple[float, float]], reference: float) -> D
     least, most = min(reference, *up), max(up)
     ax.set_ylim(least / 1.5, most * max(2, (most / least) ** 0.15))
     ax.set_xlim(min(across) - 0.4, max(across) + 0.8)
-    _few_log_ticks(ax.yaxis)
+    few_log_ticks(ax.yaxis)
     ax.set_xlabel("bits per weight, scales and zero points counted")
     ax.set_ylabel("perplexity (logarithmic)")
     ax.set_title(f"What each bit buys (dashed: fp32, {_short(reference)})")
@@ -225,7 +225,8 @@ def _short(value: float) -> str:
     return f"{value:,.1f}" if value < 1000 else f"{value:,.0f}"
 
 
-def _few_log_ticks(axis) -> None:
+def few_log_ticks(axis) -> None:
+    """Write a logarithmic axis with as many plain ticks as its span needs."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     low, high = axis.get_view_interval()

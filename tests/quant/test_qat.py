@@ -32,6 +32,7 @@ GRIDS = {
     "ste 3 bits a row": {"bits": Format(3, True, "per_channel"), "method": "ste"},
     "lsq 2 bits": {"bits": 2, "group_size": 16, "method": "lsq"},
     "lsq 3 bits, small scales": {"bits": int_format(3, group_size=16, scale_bits=6)},
+    "lsq 3 bits, searched": {"bits": 3, "group_size": 16, "start": "search"},
     "lsq 4 bits": {"bits": 4, "group_size": 32},
     "ternary": {"method": "ternary"},
     "ternary, groups": {"method": "ternary", "group_size": 32},
@@ -79,9 +80,10 @@ def test_save_and_load(llama, tokens, grid: dict, tmp_path) -> None:
     assert isinstance(packed.get_input_embeddings(), QuantizedEmbedding)  # tied, 8 bits, as ever
 
 
-def test_before_training_ste_is_rounding(llama, tokens) -> None:
+@pytest.mark.parametrize("way", [{"method": "ste"}, {"start": "search"}], ids=["ste", "lsq"])
+def test_before_training_a_searched_grid_is_rounding(llama, tokens, way: dict) -> None:
     rounded = quantize_model(llama, 2, 16, search=True)
-    packed = convert_qat(prepare_qat(llama, 2, 16, method="ste"))
+    packed = convert_qat(prepare_qat(llama, 2, 16, **way))
     for name, layer in find_linears(rounded).items():
         assert torch.equal(layer.integers(), packed.get_submodule(name).integers())
     assert torch.equal(logits(packed, tokens[:2]), logits(rounded, tokens[:2]))
@@ -208,6 +210,7 @@ def test_windows_follow_the_models_own_odds(tiny_llama) -> None:
         pytest.param(lambda m, t: prepare_qat(prepare_qat(m)), "prepared already", id="twice"),
         pytest.param(lambda m, t: prepare_qat(quantize_model(m)), "quantized already", id="packed"),
         pytest.param(lambda m, t: prepare_qat(m, method="gptq"), "method", id="method"),
+        pytest.param(lambda m, t: prepare_qat(m, start="random"), "start", id="start"),
         pytest.param(lambda m, t: prepare_qat(m, 1), "bits", id="one bit"),
         pytest.param(lambda m, t: prepare_qat(m, NF4), "even steps", id="code table"),
         pytest.param(lambda m, t: prepare_qat(m, 2, 65), "group_size=65", id="group too large"),

@@ -1,11 +1,24 @@
-"""A language that a tiny model can learn in seconds, and a model that has learned it."""
+"""A tiny model that rounding hurts; a language that one learns in seconds, and one that has."""
 
 from __future__ import annotations
+
+import copy
 
 import pytest
 import torch
 
 from shrinkkit.quant import train_qat
+from shrinkkit.surgery import find_linears
+
+
+@pytest.fixture(scope="module")
+def llama(tiny_llama):
+    """The tiny model with weights large enough that rounding them matters."""
+    model = copy.deepcopy(tiny_llama)
+    generator = torch.Generator().manual_seed(0)
+    for layer in find_linears(model).values():
+        layer.weight.data = torch.randn(layer.weight.shape, generator=generator) * 0.15
+    return model
 
 
 def windows_of(n_samples: int, seed: int) -> torch.Tensor:

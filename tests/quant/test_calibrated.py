@@ -28,16 +28,6 @@ from shrinkkit.surgery import capture_inputs, find_linears, is_packed
 
 
 @pytest.fixture(scope="module")
-def llama(tiny_llama):
-    """The tiny model with weights large enough that rounding them matters."""
-    model = copy.deepcopy(tiny_llama)
-    generator = torch.Generator().manual_seed(0)
-    for layer in find_linears(model).values():
-        layer.weight.data = torch.randn(layer.weight.shape, generator=generator) * 0.15
-    return model
-
-
-@pytest.fixture(scope="module")
 def tokens() -> torch.Tensor:
     return torch.randint(256, (32, 24), generator=torch.Generator().manual_seed(1))
 

@@ -40,16 +40,6 @@ GRIDS = {
 
 
 @pytest.fixture(scope="module")
-def llama(tiny_llama):
-    """The tiny Llama with weights large enough to have something to say."""
-    model = copy.deepcopy(tiny_llama)
-    generator = torch.Generator().manual_seed(0)
-    for layer in find_linears(model).values():
-        layer.weight.data = torch.randn(layer.weight.shape, generator=generator) * 0.15
-    return model
-
-
-@pytest.fixture(scope="module")
 def tokens() -> torch.Tensor:
     return torch.randint(256, (24, 24), generator=torch.Generator().manual_seed(1))
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
 from torch.nn.functional import linear
@@ -23,15 +21,6 @@ from shrinkkit.quant import (
 from shrinkkit.surgery import find_linears
 
 BASES = {"int4": int_format(4, group_size=32), "nf4": NF4, "int3": int_format(3, group_size=16)}
-
-
-@pytest.fixture(scope="module")
-def llama(tiny_llama):
-    model = copy.deepcopy(tiny_llama)
-    generator = torch.Generator().manual_seed(0)
-    for layer in find_linears(model).values():
-        layer.weight.data = torch.randn(layer.weight.shape, generator=generator) * 0.15
-    return model
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
 from torch.nn.functional import linear
@@ -32,15 +30,6 @@ FORMATS = [
     NF4,
     int_format(2, group_size=16, scale_bits=6),
 ]
-
-
-@pytest.fixture(scope="module")
-def llama(tiny_llama):
-    model = copy.deepcopy(tiny_llama)
-    generator = torch.Generator().manual_seed(0)
-    for layer in find_linears(model).values():
-        layer.weight.data = torch.randn(layer.weight.shape, generator=generator) * 0.15
-    return model
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What every benchmark script shares: its two options, the table it prints, where rows go."""
+"""What the benchmarks share: options, the windows of both texts, the table, where rows go."""
 
 from __future__ import annotations
 
@@ -7,8 +7,45 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from shrinkkit.measure import record
+import torch
+from torch import nn
+
+from shrinkkit import load_text
+from shrinkkit.measure import perplexity, record
 from shrinkkit.report import show_rows, write_rows
+
+TEXT_COLUMNS = {"perplexity_wikipedia": "Wikipedia", "perplexity_news": "news"}
+BOTH_COLUMNS = {
+    "perplexity_wikipedia": "Wikipedia",
+    "perplexity_wikipedia_vs_fp32": "x fp32",
+    "perplexity_news": "news",
+    "perplexity_news_vs_fp32": "x fp32 ",
+}
+
+
+def evaluation_windows(n_samples: int) -> dict[str, torch.Tensor]:
+    """Return windows of 256 tokens: n_samples of Wikipedia and half as many of the news."""
+    return {
+        "wikipedia": load_text("wikipedia").evaluation(n_samples, seq_len=256),
+        "news": load_text("lee-news").evaluation(n_samples // 2, seq_len=256),
+    }
+
+
+def calibration_windows(n_samples: int) -> torch.Tensor:
+    """Return windows of 256 tokens of Wikipedia, from articles that no evaluation window has."""
+    return load_text("wikipedia").calibration(n_samples, seq_len=256)
+
+
+def scores(model: nn.Module, tokens: Mapping[str, torch.Tensor]) -> dict[str, float]:
+    """Return {"perplexity_TEXT": perplexity of the model on its windows}."""
+    return {f"perplexity_{text}": perplexity(model, windows, 8) for text, windows in tokens.items()}
+
+
+def against_first(rows: Sequence[dict[str, Any]]) -> None:
+    """Add to each row how many times the first row's perplexity it has, on each text."""
+    for row in rows:
+        for key in TEXT_COLUMNS:
+            row[f"{key}_vs_fp32"] = row[key] / rows[0][key]
 
 
 def arguments(description: str, parts: Iterable[str] = ()) -> argparse.Namespace:

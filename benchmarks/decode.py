@@ -1,8 +1,10 @@
 """Decode and prefill speed of SmolLM2 in fp32, int8 and int4, beside the memory-bandwidth bound.
 
+int4 also with fused projections, and both ends by a compiled step (where there is a C++ compiler).
+
     python benchmarks/decode.py [--quick] [--json FILE]
 
-The same measurement as `shrinkkit bench decode`; the rows also land in data/results/decode.json.
+The same measurement as `shrinkkit bench decode --compile`. Rows land in data/results/decode.json.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from shrinkkit.bench import bench_decode
 
 if __name__ == "__main__":
     options = arguments(__doc__)
-    rows = bench_decode(n_new=16, repeats=2) if options.quick else bench_decode()
+    counts = {"n_new": 16, "repeats": 2} if options.quick else {}
+    rows = bench_decode(**counts, compiled=not options.quick)
     finish(
         "decode",
         rows,

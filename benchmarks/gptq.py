@@ -12,11 +12,18 @@ from __future__ import annotations
 
 import time
 
-from common import arguments, finish
+from common import (
+    BOTH_COLUMNS,
+    against_first,
+    arguments,
+    calibration_windows,
+    evaluation_windows,
+    finish,
+    scores,
+)
 from tqdm.auto import tqdm
 
-from shrinkkit import awq_model, gptq_model, load_model, load_text, quantize_model
-from shrinkkit.measure import perplexity
+from shrinkkit import awq_model, gptq_model, load_model, quantize_model
 from shrinkkit.quant import dequantize_model, int_format
 
 GRIDS = {"int4 g64": int_format(4, group_size=64), "int3 g64": int_format(3, group_size=64)}
@@ -25,16 +32,10 @@ if __name__ == "__main__":
     options = arguments(__doc__)
     n_samples = 4 if options.quick else 32
     model = load_model("smollm2-135m")
-    wikipedia, news = load_text("wikipedia"), load_text("lee-news")
-    calibration = wikipedia.calibration(n_samples, seq_len=256)
-    tokens = {
-        "wikipedia": wikipedia.evaluation(n_samples, seq_len=256),
-        "news": news.evaluation(n_samples // 2, seq_len=256),
-    }
+    calibration, tokens = calibration_windows(n_samples), evaluation_windows(n_samples)
 
     def row(grid, method, small, bits, seconds):
-        scores = {f"perplexity_{text}": perplexity(small, w, 8) for text, w in tokens.items()}
-        found = {"model": "smollm2-135m", "grid": grid, "method": method, **scores}
+        found = {"model": "smollm2-135m", "grid": grid, "method": method, **scores(small, tokens)}
         return found | {"bits_per_weight": bits, "seconds": seconds}
 
     rows = [row("fp32", "", model, 32.0, None)]
@@ -51,10 +52,7 @@ if __name__ == "__main__":
             small = compress()
             seconds = time.perf_counter() - began
             rows.append(row(grid, method, dequantize_model(small), bits, seconds))
-    for found in rows:
-        for text in tokens:
-            key = f"perplexity_{text}"
-            found[f"{key}_vs_fp32"] = found[key] / rows[0][key]
+    against_first(rows)
     finish(
         "gptq",
         rows,
@@ -62,10 +60,7 @@ if __name__ == "__main__":
             "grid": "grid",
             "method": "method",
             "bits_per_weight": "bits/weight",
-            "perplexity_wikipedia": "Wikipedia",
-            "perplexity_wikipedia_vs_fp32": "x fp32",
-            "perplexity_news": "news",
-            "perplexity_news_vs_fp32": "x fp32 ",
+            **BOTH_COLUMNS,
             "seconds": "seconds",
         },
         options,

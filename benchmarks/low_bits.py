@@ -17,10 +17,17 @@ from __future__ import annotations
 
 import time
 
-from common import arguments, finish
+from common import (
+    BOTH_COLUMNS,
+    against_first,
+    arguments,
+    calibration_windows,
+    evaluation_windows,
+    finish,
+    scores,
+)
 
-from shrinkkit import load_model, load_text
-from shrinkkit.measure import perplexity
+from shrinkkit import load_model
 from shrinkkit.quant import (
     choose_formats,
     dequantize_model,
@@ -46,12 +53,7 @@ if __name__ == "__main__":
     options = arguments(__doc__)
     n_samples = 4 if options.quick else 32
     model = load_model("smollm2-135m")
-    wikipedia, news = load_text("wikipedia"), load_text("lee-news")
-    calibration = wikipedia.calibration(n_samples, seq_len=256)
-    tokens = {
-        "wikipedia": wikipedia.evaluation(n_samples, seq_len=256),
-        "news": news.evaluation(n_samples // 2, seq_len=256),
-    }
+    calibration, tokens = calibration_windows(n_samples), evaluation_windows(n_samples)
     shapes = {name: tuple(layer.weight.shape) for name, layer in find_linears(model).items()}
     rows = []
 
@@ -60,11 +62,7 @@ if __name__ == "__main__":
         plain = dequantize_model(small) if formats else small
         found = {"model": "smollm2-135m", "at_most_bits": budget, "method": method}
         found["bits_per_weight"] = mean_bits(formats, shapes) if formats else 32.0
-        for text, windows in tokens.items():
-            score = perplexity(plain, windows, 8)
-            found[f"perplexity_{text}"] = score
-            found[f"perplexity_{text}_vs_fp32"] = score / (rows or [found])[0][f"perplexity_{text}"]
-        rows.append(found | {"seconds": seconds if formats else None})
+        rows.append(found | scores(plain, tokens) | {"seconds": seconds if formats else None})
 
     add(32.0, "fp32", model, None, time.perf_counter())
     data = {"head_bits": None, "batch_size": 8}
@@ -81,6 +79,7 @@ if __name__ == "__main__":
     tuning = TUNING | ({"steps": 2} if options.quick else {})
     small = tune_scales(small, model, calibration, **tuning)
     add(2.7, "mixed precision, GPTQ, tuned scales", small, formats, began)
+    against_first(rows)
     finish(
         "low_bits",
         rows,
@@ -88,10 +87,7 @@ if __name__ == "__main__":
             "at_most_bits": "at most",
             "method": "method",
             "bits_per_weight": "bits/weight",
-            "perplexity_wikipedia": "Wikipedia",
-            "perplexity_wikipedia_vs_fp32": "x fp32",
-            "perplexity_news": "news",
-            "perplexity_news_vs_fp32": "x fp32 ",
+            **BOTH_COLUMNS,
             "seconds": "seconds",
         },
         options,

@@ -12,11 +12,11 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from common import arguments, finish
+from common import TEXT_COLUMNS, arguments, evaluation_windows, finish, scores
 from tqdm.auto import tqdm
 
-from shrinkkit import load_model, load_text
-from shrinkkit.measure import file_bytes, perplexity, saved_bytes
+from shrinkkit import load_model
+from shrinkkit.measure import file_bytes, saved_bytes
 from shrinkkit.quant import (
     FP8_E4M3,
     FP8_E5M2,
@@ -63,19 +63,14 @@ def measured(name, model, reference_bytes, tokens, fmt=None):
         if fmt.bits < 4 or fmt.code:  # no fast kernel: judge the same weights in float
             model = dequantize_model(model)
     row["saved_vs_fp32"] = row["saved_bytes"] / reference_bytes
-    for text, windows in tokens.items():
-        row[f"perplexity_{text}"] = perplexity(model, windows)
-    return row
+    return row | scores(model, tokens)
 
 
 if __name__ == "__main__":
     options = arguments(__doc__, GRIDS)
     n_samples = 4 if options.quick else 32
     model = load_model("smollm2-135m")
-    tokens = {
-        "wikipedia": load_text("wikipedia").evaluation(n_samples=n_samples, seq_len=256),
-        "news": load_text("lee-news").evaluation(n_samples=n_samples // 2, seq_len=256),
-    }
+    tokens = evaluation_windows(n_samples)
     size = saved_bytes(model)
     rows = [measured("fp32", model, size, tokens)]
     for name in tqdm(options.only or GRIDS, desc="grids"):
@@ -94,8 +89,7 @@ if __name__ == "__main__":
             "bits_per_weight": "bits/weight",
             "linears_vs_fp32": "linears x fp32",
             "saved_vs_fp32": "file x fp32",
-            "perplexity_wikipedia": "Wikipedia",
-            "perplexity_news": "news",
+            **TEXT_COLUMNS,
         },
         options,
         key=("model", "grid"),

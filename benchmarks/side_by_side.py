@@ -29,15 +29,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import finish
+from common import TEXT_COLUMNS, calibration_windows, evaluation_windows, finish, scores
 from environments import LIBRARIES, last_line, make
 from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm.auto import tqdm
 
-from shrinkkit import load_model, load_text, load_tokenizer
+from shrinkkit import load_model, load_tokenizer
 from shrinkkit.files import cache_dir
-from shrinkkit.measure import perplexity
 from shrinkkit.surgery import find_linears
 
 DRIVERS = Path(__file__).parent / "drivers"
@@ -59,20 +58,14 @@ TIME_LIMIT_S = 1800
 
 
 def prepare(cache: Path, n_samples: int) -> tuple[nn.Module, dict[str, torch.Tensor], Path, Path]:
-    """Return (model, windows by name, folder of the model, file of the windows) for all methods."""
+    """Return (model, evaluation windows, the model's folder, the calibration's file)."""
     model = load_model("smollm2-135m")
     folder, file = cache / "model", cache / f"windows-{n_samples}.safetensors"
     if not (folder / "model.safetensors").exists():
         model.save_pretrained(folder)
         load_tokenizer("smollm2-135m").save_pretrained(folder)
-    wikipedia = load_text("wikipedia")
-    windows = {
-        "calibration": wikipedia.calibration(n_samples, seq_len=256),
-        "wikipedia": wikipedia.evaluation(n_samples, seq_len=256),
-        "news": load_text("lee-news").evaluation(n_samples // 2, seq_len=256),
-    }
-    save_file({name: tokens.contiguous() for name, tokens in windows.items()}, file)
-    return model, windows, folder, file
+    save_file({"calibration": calibration_windows(n_samples).contiguous()}, file)
+    return model, evaluation_windows(n_samples), folder, file
 
 
 def with_weights(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> nn.Module:
@@ -168,10 +161,7 @@ def measured_row(
         small = with_weights(model, weights)
     except ValueError as error:
         return row | {"why_not": str(error)}
-    return row | {f"perplexity_{text}": perplexity(small, windows[text], 8) for text in TEXTS}
-
-
-TEXTS = ("wikipedia", "news")
+    return row | scores(small, windows)
 
 
 def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -199,7 +189,7 @@ def main() -> None:
     options.cache.mkdir(parents=True, exist_ok=True)
     model, windows, folder, file = prepare(options.cache, n_samples)
     base = {"model": "smollm2-135m", "grid": "fp32", "method": "", "bits_per_weight": 32.0}
-    rows = [base | {f"perplexity_{t}": perplexity(model, windows[t], 8) for t in TEXTS}]
+    rows = [base | scores(model, windows)]
     chosen = list(methods(options.only, options.cache))
     for grid, (bits, group_size) in GRIDS.items():
         for name, why_not, script, python, environment in tqdm(chosen, desc=grid):
@@ -221,8 +211,7 @@ def main() -> None:
             "method": "method",
             "version": "version",
             "bits_per_weight": "bits/weight",
-            "perplexity_wikipedia": "Wikipedia",
-            "perplexity_news": "news",
+            **TEXT_COLUMNS,
             "seconds": "seconds",
             "why_not": "why not",
         },

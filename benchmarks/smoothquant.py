@@ -11,7 +11,7 @@ data/results/smoothquant.json. The fp32 row is itself a de-quantised 4-bit check
 
 from __future__ import annotations
 
-from common import arguments, finish
+from common import arguments, evaluation_windows, finish, scores
 from tqdm.auto import tqdm
 
 from shrinkkit import load_model, load_text, load_tokenizer
@@ -19,7 +19,6 @@ from shrinkkit.measure import (
     bits_per_weight,
     encode,
     encoder_latency,
-    perplexity,
     prefill_speed_paired,
 )
 from shrinkkit.quant import quantize_activations, quantize_model, smooth_quantize
@@ -40,17 +39,12 @@ def versions(model, calibration):
 def language_rows(options):
     """Measure SmolLM2."""
     n_samples = 4 if options.quick else 32
-    text, news = load_text("wikipedia"), load_text("lee-news")
-    tokens = {
-        "wikipedia": text.evaluation(n_samples=n_samples, seq_len=256),
-        "news": news.evaluation(n_samples=n_samples // 2, seq_len=256),
-    }
+    tokens, calibration = evaluation_windows(n_samples), load_text("wikipedia").calibration
     model, rows = load_model("smollm2-135m"), []
-    for name, version in tqdm(versions(model, text.calibration(n_samples // 2)), total=9):
+    for name, version in tqdm(versions(model, calibration(n_samples // 2)), total=9):
         row = {"model": "smollm2-135m", "version": name}
         row["bits_per_weight"] = bits_per_weight(version)
-        for label, windows in tokens.items():
-            row[f"perplexity_{label}"] = perplexity(version, windows)
+        row |= scores(version, tokens)
         pair = {"fp32": model, name: version}
         timed = prefill_speed_paired(pair, 256, repeats=3 if options.quick else 9)
         row["prefill_ms"] = timed[name].timing.median_ms

@@ -93,15 +93,17 @@ def bench_decode(
     new_tokens: Annotated[int, typer.Option(help="Tokens to write per answer.")] = 64,
     repeats: Annotated[int, typer.Option(help="Answers per version, in turns.")] = 5,
     quick: Annotated[bool, typer.Option("--quick", help="16 tokens, 2 repeats.")] = False,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="Compiled steps too: a minute, a C++ compiler.")
+    ] = False,
     json_file: Annotated[str, typer.Option("--json", help="Write the rows to this file.")] = "",
 ) -> None:
     """Compare decode and prefill of fp32, int8 and int4, with the memory-bandwidth bound."""
     from shrinkkit.bench import bench_decode as run
     from shrinkkit.report import show_rows, write_rows
 
-    rows = (
-        run(model, n_new=16, repeats=2) if quick else run(model, n_new=new_tokens, repeats=repeats)
-    )
+    counts = {"n_new": 16, "repeats": 2} if quick else {"n_new": new_tokens, "repeats": repeats}
+    rows = run(model, **counts, compiled=compiled)
     show_rows(
         f"decode of {model}, batch 1",
         rows,

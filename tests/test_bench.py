@@ -25,7 +25,7 @@ def _small_buffer(monkeypatch):
 
 def test_rows_hold_speeds_ratios_and_bounds(tiny_checkpoint):
     rows = bench_decode(str(tiny_checkpoint), n_new=3, prompt_tokens=5, repeats=1)
-    assert [row["version"] for row in rows] == ["fp32", "int8", "int4"]
+    assert [row["version"] for row in rows] == ["fp32", "int8", "int4", "int4, fused"]
     assert rows[0]["decode_vs_fp32"] == rows[0]["prefill_speed_vs_fp32"] == 1
     model = load_model(str(tiny_checkpoint))
     for row, version in zip(rows, (model, quantize_model(model, bits=8)), strict=False):
@@ -33,6 +33,7 @@ def test_rows_hold_speeds_ratios_and_bounds(tiny_checkpoint):
         bound = row["bandwidth_gb_per_s"] * 1e9 / (row["read_mib"] * 2**20)
         assert row["bound_tokens_per_s"] == pytest.approx(bound)
     assert rows[0]["read_mib"] > rows[1]["read_mib"] > rows[2]["read_mib"]
+    assert rows[3]["read_mib"] == rows[2]["read_mib"]  # the same matrices, stacked
 
 
 @pytest.mark.parametrize("wrong", [{"n_new": 1}, {"repeats": 0}, {"prompt_tokens": 1.5}], ids=str)
@@ -48,7 +49,8 @@ def test_the_command_prints_a_table_and_writes_the_rows(tiny_checkpoint, tmp_pat
     )
     assert result.exit_code == 0, result.output
     assert "int4" in result.output
-    assert [row["version"] for row in json.loads(path.read_text())] == ["fp32", "int8", "int4"]
+    versions = [row["version"] for row in json.loads(path.read_text())]
+    assert versions == ["fp32", "int8", "int4", "int4, fused"]
 
 
 def test_the_quantize_command_saves_what_load_model_opens(tiny_checkpoint, tmp_path):

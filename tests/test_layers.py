@@ -45,6 +45,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "measure",
         "quant.activations",
         "quant.affine",
+        "quant.decoding",
         "quant.kv_rows",
         "quant.kernels",
         "quant.linear",

@@ -34,6 +34,7 @@ from shrinkkit.errors import InputError, require_choice
 from shrinkkit.export.pack_quantized import Scheme, compressed_state, scheme_of
 from shrinkkit.files import write_atomically
 from shrinkkit.quant import QuantizedEmbedding, QuantizedLinear
+from shrinkkit.quant.decoding import refuse_fused
 from shrinkkit.surgery import is_compressed, output_head
 
 FILE = "model.safetensors"
@@ -105,6 +106,7 @@ def save_compressed_tensors(
 
     folder = Path(folder)
     require_choice("dtype", dtype, (torch.bfloat16, torch.float32))
+    refuse_fused(model)
     if not is_compressed(model):
         raise InputError(
             "This model has no quantized layer; use model.save_pretrained(folder), or quantize it "

@@ -6,10 +6,10 @@ model) and `io` (saving it). Activations: `activations` (integers times integers
 (making them easier to round) and `rotation` (making their outliers vanish). With data: `gptq` and
 `awq` (better integers and scales for one layer), `calibrated` (for a whole model), `budget` (which
 layer gets how many bits), `tuning` (scales that learn from the float model) and `streaming` (for a
-checkpoint larger than memory, with `skeleton`, `partial` and `finishing`). For what a model keeps
-while it writes: `kv_rows` and `kv_cache`. With training: `straight_through` (gradients of a
-staircase), `qat` (a model that learns on its grid), `qat_training` (the loop) and `qlora` (an
-adapter beside frozen integers).
+checkpoint larger than memory, with `skeleton`, `partial` and `finishing`). For a model that writes:
+`kv_rows` and `kv_cache` (what it keeps) and `decoding` (fused projections, a compiled step). With
+training: `straight_through` (gradients of a staircase), `qat` (a model that learns on its grid),
+`qat_training` (the loop) and `qlora` (an adapter beside frozen integers).
 """
 
 from shrinkkit.quant.activations import (
@@ -30,6 +30,7 @@ from shrinkkit.quant.affine import (
 )
 from shrinkkit.quant.budget import choose_formats
 from shrinkkit.quant.calibrated import awq_model, gptq_model
+from shrinkkit.quant.decoding import compile_decoding, fuse_projections
 from shrinkkit.quant.formats import FP8_E4M3, FP8_E5M2, MXFP4, NF4, Format, int_format
 from shrinkkit.quant.gptq import Rounded, gptq
 from shrinkkit.quant.io import load, save, tensors_of
@@ -70,12 +71,14 @@ __all__ = [
     "awq_model",
     "choose_formats",
     "choose_qparams",
+    "compile_decoding",
     "convert_qat",
     "dequantize",
     "dequantize_model",
     "expand",
     "fake_quantize",
     "fake_quantize_ste",
+    "fuse_projections",
     "gptq",
     "gptq_checkpoint",
     "gptq_model",

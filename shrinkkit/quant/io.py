@@ -24,6 +24,7 @@ from torch import nn
 from shrinkkit.errors import AssetError, InputError
 from shrinkkit.files import write_atomically
 from shrinkkit.quant.activations import W8A8Linear
+from shrinkkit.quant.decoding import refuse_fused
 from shrinkkit.quant.formats import Format
 from shrinkkit.quant.kernels import UNPACK
 from shrinkkit.quant.linear import QuantizedEmbedding, QuantizedLinear
@@ -131,6 +132,7 @@ def save(model: nn.Module, folder: str | Path, tokenizer: Any = None) -> Path:
     from safetensors.torch import save_file
 
     folder = Path(folder)
+    refuse_fused(model)
     if not is_compressed(model):
         raise InputError(
             "This model has no quantized layer; use model.save_pretrained(folder), or quantize it "

@@ -52,12 +52,15 @@ class Kernel:
     store: (q, scale, zero_point, fmt) -> named tensors, the only copy of the weight.
     load: (tensors, fmt, shape) -> (q, scale, zero_point) again, exactly, in canonical form.
     matmul: (x [rows, in], tensors, fmt, shape) -> [rows, out], in x's dtype.
+    rows: (index [n], tensors, fmt, shape) -> (q, scale, zero_point) of some rows, the others left
+        packed: what an embedding looks up.
     """
 
     name: str
     store: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Format], Tensors]
     load: Callable[[Tensors, Format, tuple[int, int]], QParams]
     matmul: Callable[[torch.Tensor, Tensors, Format, tuple[int, int]], torch.Tensor]
+    rows: Callable[[torch.Tensor, Tensors, Format, tuple[int, int]], QParams]
 
 
 @lru_cache(maxsize=1)
@@ -113,6 +116,16 @@ def _unpack_matmul(
     return linear(x, dequantize(*_unpack_load(tensors, fmt, shape), fmt).to(x.dtype))
 
 
+def _unpack_rows(
+    index: torch.Tensor, tensors: Tensors, fmt: Format, shape: tuple[int, int]
+) -> QParams:
+    some = {
+        name: tensor[index] if len(tensor) == shape[0] else tensor  # one scale for all rows
+        for name, tensor in tensors.items()
+    }
+    return _unpack_load(some, fmt, (len(index), shape[1]))
+
+
 # --- int8: one scale a row -------------------------------------------------------------------
 
 
@@ -127,6 +140,13 @@ def _int8_load(tensors: Tensors, fmt: Format, shape: tuple[int, int]) -> QParams
     if fmt.granularity == "per_tensor":
         scale = scale[:1]
     return tensors["weight"], scale, torch.zeros_like(scale, dtype=torch.int32)
+
+
+def _int8_rows(
+    index: torch.Tensor, tensors: Tensors, fmt: Format, shape: tuple[int, int]
+) -> QParams:
+    some = {name: tensor[index] for name, tensor in tensors.items()}
+    return _int8_load(some, fmt, (len(index), shape[1]))
 
 
 def _int8_matmul(
@@ -227,7 +247,31 @@ def _int4_mm(
 
 def _int4_load(tensors: Tensors, fmt: Format, shape: tuple[int, int]) -> QParams:
     q = _int4_integers(tensors["packed"], shape)
-    scale_and_zero = tensors["scale_and_zero"].float().transpose(0, 1)  # [out, kernel groups, 2]
+    return _int4_qparams(q, tensors["scale_and_zero"], fmt, shape)
+
+
+def _int4_rows(
+    index: torch.Tensor, tensors: Tensors, fmt: Format, shape: tuple[int, int]
+) -> QParams:
+    layout = _int4_layout()
+    if layout is None or shape[0] % 64:
+        q, scale, zero_point = _int4_load(tensors, fmt, shape)
+        one = len(scale) == 1  # for all rows
+        return q[index], scale if one else scale[index], zero_point if one else zero_point[index]
+    block, order = layout
+    packed = tensors["packed"].view(torch.uint8).view(shape[0] // block, shape[1], block // 2)
+    place = order.to(index.device)[index % block]  # among the low nibbles, then the high ones
+    byte = (place % (block // 2))[:, None, None].expand(-1, shape[1], 1)
+    q = packed[index // block].gather(2, byte)[..., 0]  # [n, in]
+    q = torch.where(place[:, None] < block // 2, q & 15, q >> 4)
+    return _int4_qparams(q, tensors["scale_and_zero"][:, index], fmt, shape)
+
+
+def _int4_qparams(
+    q: torch.Tensor, scale_and_zero: torch.Tensor, fmt: Format, shape: tuple[int, int]
+) -> QParams:
+    """Return the textbook form: q [rows, in] 0 to 15, scale_and_zero [kernel groups, rows, 2]."""
+    scale_and_zero = scale_and_zero.float().transpose(0, 1)  # [rows, kernel groups, 2]
     step = fmt.columns_per_scale(shape[1]) // (shape[1] // scale_and_zero.shape[1])
     rows = slice(0, 1) if fmt.granularity == "per_tensor" else slice(None)
     scale, zero = scale_and_zero[rows, ::step].unbind(dim=-1)
@@ -253,9 +297,9 @@ def _int4_matmul(
     return linear(x.to(dtype), weight).to(x.dtype)
 
 
-UNPACK = Kernel("unpack", _unpack_store, _unpack_load, _unpack_matmul)
-INT8 = Kernel("int8", _int8_store, _int8_load, _int8_matmul)
-INT4 = Kernel("int4", _int4_store, _int4_load, _int4_matmul)
+UNPACK = Kernel("unpack", _unpack_store, _unpack_load, _unpack_matmul, _unpack_rows)
+INT8 = Kernel("int8", _int8_store, _int8_load, _int8_matmul, _int8_rows)
+INT4 = Kernel("int4", _int4_store, _int4_load, _int4_matmul, _int4_rows)
 
 
 def choose_kernel(fmt: Format, shape: tuple[int, int], device: torch.device | str) -> Kernel:

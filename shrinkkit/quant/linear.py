@@ -137,15 +137,9 @@ class QuantizedLinear(nn.Module):
 
     def rows(self, index: torch.Tensor) -> torch.Tensor:
         """Return some rows of the de-quantised weight: index [...] -> [..., in_features]."""
-        if self.kernel == "int8":  # plain rows: no need to unpack the others
-            flat = index.reshape(-1)
-            rows = self.weight[flat].float() * self.scale[flat].float()[:, None]
-            return rows.view(*index.shape, -1)
-        q, scale, zero_point = self.qparams()
-        flat = index.reshape(-1)
-        if scale.shape[0] > 1:
-            scale, zero_point = scale[flat], zero_point[flat]
-        return dequantize(q[flat], scale, zero_point, self.format).view(*index.shape, -1)
+        held = {name: self._buffers[name] for name in self._names()}
+        parts = self._kernel.rows(index.reshape(-1), held, self.format, self.shape)
+        return dequantize(*parts, self.format).view(*index.shape, -1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Multiply: x [..., in_features] float -> [..., out_features] of the same dtype."""

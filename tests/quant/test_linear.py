@@ -75,6 +75,14 @@ def test_every_kernel_computes_from_the_dequantized_weight(name, shape, rows):
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("shape", [(64, 192), (48, 576), (128, 256)], ids=str)
+def test_some_rows_are_those_of_the_whole_weight(name, shape):
+    packed = QuantizedLinear.from_linear(_linear(*shape), FORMATS[name])
+    index = torch.tensor([[shape[0] - 1, 0, 33], [33, 17, 47]])
+    assert torch.equal(packed.rows(index), packed.dequantize()[index])
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("shape", [(64, 192), (48, 576), (128, 256)], ids=str)
 def test_integers_come_back_exactly_from_every_layout(name, shape):
     fmt = FORMATS[name]
     weight = _linear(*shape).weight.detach()

@@ -57,41 +57,42 @@ if __name__ == "__main__":
     shapes = {name: tuple(layer.weight.shape) for name, layer in find_linears(model).items()}
     rows = []
 
-    def add(budget, method, small, formats, began):
+    def add(budget, grid, method, small, formats, began):
         seconds = time.perf_counter() - began
         plain = dequantize_model(small) if formats else small
-        found = {"model": "smollm2-135m", "at_most_bits": budget, "method": method}
+        found = {"model": "smollm2-135m", "at_most_bits": budget, "grid": grid, "method": method}
         found["bits_per_weight"] = mean_bits(formats, shapes) if formats else 32.0
         rows.append(found | scores(plain, tokens) | {"seconds": seconds if formats else None})
 
-    add(32.0, "fp32", model, None, time.perf_counter())
+    add(32.0, "fp32", "", model, None, time.perf_counter())
     data = {"head_bits": None, "batch_size": 8}
     for budget, bits in ((4.35, 4), (3.35, 3)):
         began = time.perf_counter()
-        fmt = int_format(bits, **SMALL_SCALES)
-        small = gptq_model(model, calibration, fmt, **data)
-        add(budget, f"GPTQ, {fmt}", small, dict.fromkeys(shapes, fmt), began)
+        formats = dict.fromkeys(shapes, int_format(bits, **SMALL_SCALES))
+        small = gptq_model(model, calibration, formats=formats, **data)
+        add(budget, f"int{bits} g32", "GPTQ, 6-bit scales", small, formats, began)
     began = time.perf_counter()
     formats = choose_formats(model, calibration[:8], OFFERED, 2.7)
     small = gptq_model(model, calibration, formats=formats, **data)
-    add(2.7, "mixed precision, GPTQ", small, formats, began)
+    add(2.7, "2 to 5 bits", "mixed precision, GPTQ", small, formats, began)
     began = time.perf_counter()
     tuning = TUNING | ({"steps": 2} if options.quick else {})
     small = tune_scales(small, model, calibration, **tuning)
-    add(2.7, "mixed precision, GPTQ, tuned scales", small, formats, began)
+    add(2.7, "2 to 5 bits", "the same, scales tuned", small, formats, began)
     against_first(rows)
     finish(
         "low_bits",
         rows,
         {
             "at_most_bits": "at most",
+            "grid": "grid",
             "method": "method",
             "bits_per_weight": "bits/weight",
             **BOTH_COLUMNS,
             "seconds": "seconds",
         },
         options,
-        key=("model", "method"),
+        key=("model", "grid", "method"),
         seed=0,
         n_samples=n_samples,
     )

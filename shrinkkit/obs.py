@@ -140,16 +140,18 @@ def inverse_factor(hessian: torch.Tensor, damping: float = 0.01) -> Factor:
 def _upper_factor(hessian: torch.Tensor, diagonal: torch.Tensor) -> torch.Tensor | None:
     """Factor the inverse of the Hessian with another diagonal; None where that cannot be done.
 
-    Each step takes the place of the one before it, so that two matrices besides the Hessian are
-    the most that stand in memory: for 5,632 inputs a matrix is 127 MB.
+    Each step overwrites the one before it, so that one matrix besides the Hessian is all that
+    stands in memory: for 5,632 inputs a matrix is 127 MB.
     """
-    now = hessian.float().clone()
+    # transposed, which changes nothing here, because LAPACK works in place on columns alone
+    now = hessian.float().clone().t()
     now.diagonal().copy_(diagonal)
-    now, failed = torch.linalg.cholesky_ex(now)  # lower
+    failed = torch.empty((), dtype=torch.int32, device=now.device)
+    torch.linalg.cholesky_ex(now, out=(now, failed))  # lower
     if bool(failed):
         return None
-    now = torch.cholesky_inverse(now)
-    now, failed = torch.linalg.cholesky_ex(now, upper=True)
+    torch.cholesky_inverse(now, out=now)
+    torch.linalg.cholesky_ex(now, upper=True, out=(now, failed))
     return now if not bool(failed) and bool(torch.isfinite(now).all()) else None
 
 

@@ -59,6 +59,33 @@ def tiny_llama():
 
 
 @pytest.fixture(scope="session")
+def tiny_bert():
+    """A random BERT encoder: hidden 32, 2 layers, vocabulary 256. Copy it before changing it."""
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(
+        vocab_size=256,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=128,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return BertModel(config).eval()
+
+
+@pytest.fixture(scope="session")
+def tiny_gpt2():
+    """A random GPT-2: hidden 16, 2 layers. Copy it before changing it."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(n_embd=16, n_layer=2, n_head=2, vocab_size=32, n_positions=16)
+    return GPT2LMHeadModel(config).eval()
+
+
+@pytest.fixture(scope="session")
 def tiny_tokenizer():
     """A tokenizer with one token per byte, 256 in all: it fits `tiny_llama`."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers

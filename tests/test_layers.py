@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1] / "shrinkkit"
 
 LAYERS: dict[str, tuple[str, ...]] = {
-    "ground": ("errors", "files", "pace", "hardware", "cache"),
+    "ground": ("allocator", "errors", "files", "pace", "hardware", "cache"),
     "layer 0": (
         "assets",
         "checkpoint",
@@ -31,6 +31,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "tasks",
         "plotting",
         "surgery",
+        "invariance",
         "frontier",
         "frontier_data",
         "quant.formats",
@@ -45,6 +46,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "measure",
         "quant.activations",
         "quant.affine",
+        "quant.scales",
         "quant.decoding",
         "quant.kv_rows",
         "quant.kernels",

@@ -47,6 +47,7 @@ TABLES = {
         "`python benchmarks/low_bits.py`: the best that the package reaches at no more than 4.35, "
         "3.35 and 2.7 bits a weight; calibrated on {n_samples} windows of Wikipedia",
         {
+            "grid": ("weights in", "{}"),
             "method": ("method", "{}"),
             "bits_per_weight": ("bits a weight", "{:.2f}"),
             "perplexity_wikipedia": ("Wikipedia", "{:.2f}"),
@@ -79,6 +80,17 @@ TABLES = {
             "peak_rss_mib": ("peak memory of the process, MiB", "{:,.0f}"),
             "seconds": ("seconds", "{:.0f}"),
             "same_bytes": ("same bytes", "{}"),
+        },
+    ),
+    "kv_cache": (
+        "`python benchmarks/kv_cache.py`: what SmolLM2 keeps for {context:,} tokens of Wikipedia, "
+        "against a cache in 16 bits; perplexity on {n_samples} windows read through the cache",
+        {
+            "cache": ("cache", "{}"),
+            "bytes_per_token": ("bytes a token", "{:,.0f}"),
+            "bytes_smaller": ("times smaller", "{:.2f}"),
+            "perplexity": ("Wikipedia", "{:.2f}"),
+            "perplexity_vs_float": ("x float", "{:.4f}"),
         },
     ),
     "storybook": (

@@ -20,7 +20,7 @@ from shrinkkit.checks.judge import Attempt, Exercise, close, must
 from shrinkkit.checks.quantization_truths import random_weight, tensor
 
 # Closed during every check.
-OWN = ("shrinkkit.quant.affine", "shrinkkit.quant.awq", "shrinkkit.surgery")
+OWN = ("shrinkkit.quant.affine", "shrinkkit.quant.awq", "shrinkkit.invariance")
 RATIOS = [0.0, 0.25, 0.5, 0.75, 1.0]
 SHRINKS = [1.0, 0.9, 0.8, 0.7, 0.6]
 

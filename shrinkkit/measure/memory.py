@@ -23,8 +23,6 @@ memory count only once they are touched.
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import json
 import os
 import subprocess
@@ -39,6 +37,7 @@ from typing import Any
 
 import psutil
 
+from shrinkkit.allocator import give_back
 from shrinkkit.errors import InputError, ShrinkkitError
 
 _INTERVAL_S = 0.002
@@ -89,7 +88,7 @@ def peak_rss(fn: Callable[..., Any], *args: Any, fresh_process: bool = False) ->
 
 def _here(fn: Callable[..., Any], args: tuple) -> PeakMemory:
     """Measure in this process."""
-    _give_back()
+    give_back()
     resets = _reset_kernel_peak()
     lifetime = _lifetime_peak()
     baseline = psutil.Process().memory_info().rss
@@ -127,15 +126,6 @@ class _Sampler:
     def __exit__(self, *problem: object) -> None:
         self._stop.set()
         self._thread.join()
-
-
-def _give_back() -> None:
-    """Free what can be freed, so that the work does not hide in memory that lies idle."""
-    gc.collect()
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it, musl does not
-        if trim is not None:
-            trim(0)
 
 
 def _reset_kernel_peak() -> bool:

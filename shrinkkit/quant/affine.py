@@ -18,12 +18,11 @@ lines and add data (GPTQ, AWQ) or training (QAT) to choose better integers.
 
 from __future__ import annotations
 
-import math
-
 import torch
 
 from shrinkkit.errors import InputError, require_finite
 from shrinkkit.quant.formats import Format
+from shrinkkit.quant.scales import qparams_of_range, scale_exponent, scale_of_range
 
 
 def _check_weight(weight: torch.Tensor) -> torch.Tensor:
@@ -73,48 +72,6 @@ def expand(per_group: torch.Tensor, shape: tuple[int, int], fmt: Format) -> torc
     return per_group.repeat_interleave(columns, dim=1)[:, : shape[1]]
 
 
-def scale_exponent(scale: torch.Tensor, fmt: Format) -> torch.Tensor:
-    """Return the exponent that lets a row's largest scale use all of its `scale_bits` bits.
-
-    scale: [out_features, n_groups], positive; fmt.scale_bits is 8 or less.
-    Returns [out_features, 1] int32: scale = code * 2**exponent, code below 2**scale_bits.
-
-    >>> fmt = Format(4, granularity="per_group", group_size=32, scale_bits=6)
-    >>> scale_exponent(torch.tensor([[40.0, 5.0], [0.5, 0.25]]), fmt).tolist()
-    [[0], [-6]]
-    """
-    largest = scale.amax(dim=1, keepdim=True).clamp(min=2.0**-100)
-    exponent = torch.frexp(largest).exponent - fmt.scale_bits  # 2**(bits - 1) <= code < 2**bits
-    return exponent.clamp(-120, 120)
-
-
-def round_scale(
-    scale: torch.Tensor, fmt: Format, exponent: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Round scales to the precision that is stored; a zero range gets scale 1 (all q are equal).
-
-    scale: [out_features, n_groups], not negative.
-    exponent: [out_features, 1], for scales of 8 bits or less; None: of each row's largest scale.
-    Returns the same shape, float32.
-
-    >>> round_scale(torch.tensor([[0.1, 0.0]]), Format(4)).tolist()
-    [[0.10009765625, 1.0]]
-    """
-    if fmt.power_of_two:
-        fraction, power = torch.frexp(torch.where(scale > 0, scale, torch.ones_like(scale)))
-        power = torch.where(fraction < 0.5**0.5, power - 1, power)  # the nearest, in octaves
-        return torch.ones_like(scale).ldexp(power.clamp(-126, 126))
-    if fmt.row_exponent:
-        exponent = scale_exponent(scale, fmt) if exponent is None else exponent
-        unit = torch.ones_like(scale[:, :1]).ldexp(exponent)
-        return (scale / unit).round().clamp(1, 2**fmt.scale_bits - 1) * unit
-    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
-    if fmt.scale_bits == 16:
-        tiny = torch.finfo(torch.bfloat16).tiny  # keeps 1 / scale finite
-        scale = scale.clamp(min=tiny).bfloat16().float()
-    return scale
-
-
 def code_bounds(fmt: Format) -> torch.Tensor:
     """Return where one value of a code table ends and the next begins, for torch.bucketize.
 
@@ -133,35 +90,6 @@ def code_bounds(fmt: Format) -> torch.Tensor:
     upper_is_even = (torch.arange(1, len(code)) - fmt.code.index(0.0)) % 2 == 0
     below = torch.nextafter(midpoints, torch.tensor(-torch.inf))
     return torch.where(upper_is_even, below, midpoints)
-
-
-def _scale_of_range(low: torch.Tensor, high: torch.Tensor, fmt: Format) -> torch.Tensor:
-    """Return the scales that cover [low, high] exactly, before they are rounded themselves."""
-    largest = torch.maximum(-low, high)
-    if fmt.power_of_two:
-        # MX 1.0: the exponents of the largest weight and the largest value are matched,
-        # so the largest weight may lie up to a third above the largest value, and saturates
-        exponent = torch.frexp(largest).exponent - math.frexp(fmt.code[-1])[1]
-        return torch.where(largest > 0, torch.ones_like(largest).ldexp(exponent), largest)
-    if fmt.code is not None:
-        return largest / fmt.code[-1]
-    if fmt.symmetric:
-        return largest / fmt.qmax
-    return (high - low) / (fmt.qmax - fmt.qmin)
-
-
-def _qparams_of_range(
-    low: torch.Tensor, high: torch.Tensor, fmt: Format, exponent: torch.Tensor | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (scale, zero_point) that cover [low, high]; low <= 0 <= high.
-
-    exponent: [out, 1], for scales of 8 bits or less; None: of the largest of these scales.
-    """
-    scale = round_scale(_scale_of_range(low, high, fmt), fmt, exponent)
-    if fmt.code is not None or fmt.symmetric:
-        return scale, torch.zeros_like(scale, dtype=torch.int32)
-    zero_point = (fmt.qmin - low / scale).round().clamp(fmt.qmin, fmt.qmax)
-    return scale, zero_point.to(torch.int32)
 
 
 def choose_qparams(weight: torch.Tensor, fmt: Format) -> tuple[torch.Tensor, torch.Tensor]:
@@ -184,7 +112,7 @@ def choose_qparams(weight: torch.Tensor, fmt: Format) -> tuple[torch.Tensor, tor
     groups = group(_check_weight(weight), fmt)
     low = groups.amin(dim=2).clamp(max=0)  # [out, n_groups]
     high = groups.amax(dim=2).clamp(min=0)
-    return _qparams_of_range(low, high, fmt)
+    return qparams_of_range(low, high, fmt)
 
 
 def quantize(
@@ -321,10 +249,10 @@ def search_qparams(
     else:
         counts = importance(groups)
     if fmt.row_exponent and exponent is None:  # all ratios share the row's exponent
-        exponent = scale_exponent(_scale_of_range(low, high, fmt), fmt)
+        exponent = scale_exponent(scale_of_range(low, high, fmt), fmt)
     best: tuple[torch.Tensor, ...] = ()
     for ratio in sorted({1.0, *ratios}, key=lambda r: abs(r - 1)):
-        scale, zero_point = _qparams_of_range(low * ratio, high * ratio, fmt, exponent)
+        scale, zero_point = qparams_of_range(low * ratio, high * ratio, fmt, exponent)
         squared = _rounding_error(groups, scale[..., None], zero_point[..., None], fmt).square_()
         tried = squared.mul_(counts).sum(dim=2), scale, zero_point  # [rows, n_groups] each
         if best:

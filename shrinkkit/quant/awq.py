@@ -28,9 +28,9 @@ from dataclasses import dataclass
 import torch
 
 from shrinkkit.errors import InputError, require_finite
+from shrinkkit.invariance import NormGroup
 from shrinkkit.quant.affine import fake_quantize
 from shrinkkit.quant.formats import Format
-from shrinkkit.surgery import NormGroup
 
 RATIOS = tuple(i / 20 for i in range(20))
 

@@ -21,6 +21,7 @@ from torch import nn
 
 from shrinkkit.calibration import Walk, calibrate, watching
 from shrinkkit.errors import InputError, near_matches, require_choice
+from shrinkkit.invariance import norm_groups, rescale
 from shrinkkit.obs import Hessian
 from shrinkkit.quant.affine import quantize, search_qparams
 from shrinkkit.quant.awq import output_error, search_scale
@@ -28,14 +29,7 @@ from shrinkkit.quant.formats import Format
 from shrinkkit.quant.gptq import Rounded, gptq
 from shrinkkit.quant.linear import QuantizedLinear
 from shrinkkit.quant.model import head_format, quantize_head, refuse_compressed, weight_format
-from shrinkkit.surgery import (
-    clone,
-    decoder_blocks,
-    find_linears,
-    norm_groups,
-    replace_module,
-    rescale,
-)
+from shrinkkit.surgery import clone, decoder_blocks, find_linears, replace_module
 
 # round_layer(weight [out, in], hessian [in, in], format) -> Rounded
 RoundLayer = Callable[[torch.Tensor, torch.Tensor, Format], Rounded]
@@ -101,7 +95,7 @@ def awq_model(
 ) -> nn.Module:
     """Quantize the linear layers of a decoder by AWQ: rescale the channels that matter, then round.
 
-    model: a decoder of a family that `surgery.norm_groups` knows.
+    model: a decoder of a family that `invariance.norm_groups` knows.
     calibration, bits, group_size, symmetric, include, formats, head_bits, batch_size, inplace: as
         for `gptq_model`. Channels are rescaled only where all layers that read them are included.
     rounding: "nearest", ranges searched with the Hessian's diagonal, or "gptq" on top of AWQ.
@@ -205,7 +199,8 @@ def round_block(
     found = hessians(block, walk, formats)
     if scaled:
         rescale_channels(block, found, formats)
-    for names, hessian in found:
+    while found:  # a Hessian goes when its layers are done
+        names, hessian = found.pop(0)
         for layer_name in names:
             layer, fmt = block.get_submodule(layer_name), formats[layer_name]
             try:

@@ -28,14 +28,9 @@ import torch
 
 from shrinkkit.errors import InputError
 from shrinkkit.obs import inverse_factor, settle_columns
-from shrinkkit.quant.affine import (
-    choose_qparams,
-    code_bounds,
-    dequantize,
-    scale_exponent,
-    search_qparams,
-)
+from shrinkkit.quant.affine import choose_qparams, code_bounds, dequantize, search_qparams
 from shrinkkit.quant.formats import Format
+from shrinkkit.quant.scales import scale_exponent
 
 _BLOCK_SIZE = 128
 

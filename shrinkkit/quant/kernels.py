@@ -33,9 +33,10 @@ import torch
 from torch.nn.functional import linear
 
 from shrinkkit.hardware import cpu_features
-from shrinkkit.quant.affine import dequantize, expand, scale_exponent
+from shrinkkit.quant.affine import dequantize, expand
 from shrinkkit.quant.formats import Format
 from shrinkkit.quant.packing import pack, unpack
+from shrinkkit.quant.scales import scale_exponent
 
 Tensors = dict[str, torch.Tensor]
 QParams = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # q, scale, zero_point

@@ -35,10 +35,11 @@ from torch import nn
 from torch.nn.functional import linear
 
 from shrinkkit.errors import InputError, require_choice, require_finite
-from shrinkkit.quant.affine import quantize, round_scale, search_qparams
+from shrinkkit.quant.affine import quantize, search_qparams
 from shrinkkit.quant.formats import Format
 from shrinkkit.quant.linear import QuantizedLinear
 from shrinkkit.quant.model import head_format, quantize_head, refuse_compressed, weight_format
+from shrinkkit.quant.scales import round_scale
 from shrinkkit.quant.straight_through import (
     TERNARY,
     absmean_scale,

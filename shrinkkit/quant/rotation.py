@@ -27,9 +27,10 @@ import torch
 from torch import nn
 
 from shrinkkit.errors import InputError, require_int
+from shrinkkit.invariance import ResidualStream, residual_stream, untie
 from shrinkkit.quant.kv_rows import mix
 from shrinkkit.quant.model import refuse_compressed
-from shrinkkit.surgery import ResidualStream, clone, residual_stream, untie
+from shrinkkit.surgery import clone
 
 
 def rotation_matrix(size: int, seed: int = 0) -> torch.Tensor:

@@ -30,17 +30,10 @@ from torch import nn
 from torch.nn.functional import linear
 
 from shrinkkit.errors import InputError
+from shrinkkit.invariance import NormGroup, norm_groups, rescale
 from shrinkkit.measure.running import check_tokens, device_of, evaluating, progress
 from shrinkkit.quant.activations import QMAX, Maxima, quantize_activations
-from shrinkkit.surgery import (
-    NormGroup,
-    clone,
-    decoder_blocks,
-    is_compressed,
-    norm_groups,
-    rescale,
-    watch_inputs,
-)
+from shrinkkit.surgery import clone, decoder_blocks, is_compressed, watch_inputs
 
 ALPHAS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # what a search tries, beside leaving as it is
 SEARCH_TOKENS = 128  # tokens of a group that a search looks at
@@ -82,7 +75,7 @@ def smooth(
 ) -> nn.Module:
     """Rescale a float model so that its activations round better; it computes the same function.
 
-    model: a float transformers model of a family that `surgery.norm_groups` knows.
+    model: a float transformers model of a family that `invariance.norm_groups` knows.
     calibration: windows [n_samples, seq_len] of token ids.
     alpha: 0 to 1 for all groups, or "search": the best of ALPHAS for each group.
     inplace: change `model` itself instead of a copy.
@@ -229,5 +222,5 @@ def _require_same(model: nn.Module, before: torch.Tensor, after: torch.Tensor) -
         raise InputError(
             f"Smoothing changed the output of {type(model).__name__} by {difference:.1%}: "
             "something else reads one of its norms, or a norm does not multiply by its weight. "
-            "Its blocks need a line of their own in SOLE_READERS of shrinkkit/surgery.py."
+            "Its blocks need a line of their own in SOLE_READERS of shrinkkit/invariance.py."
         )

@@ -33,8 +33,9 @@ from typing import Any
 import torch
 
 from shrinkkit.errors import InputError
-from shrinkkit.quant.affine import expand, group, round_scale
+from shrinkkit.quant.affine import expand, group
 from shrinkkit.quant.formats import Format
+from shrinkkit.quant.scales import round_scale
 
 TERNARY = Format(bits=2, symmetric=True, granularity="per_tensor")
 

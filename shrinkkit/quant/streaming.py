@@ -11,7 +11,7 @@ with three additions:
 3. at the end the packed files, the vocabulary's matrices and the norms are copied together into
    the file that `save` writes, a few MiB at a time, and the target appears under its name at once.
 
-What it costs: memory for the largest block in float32, the Hessian of its widest layer about five
+What it costs: memory for the largest block in float32, the Hessian of its widest layer about three
 times (5,632 inputs: 127 MB each) and the activations, whatever the number of blocks; disk for the
 packed weights twice until the end. The time is that of `gptq_model`, and so are the integers: both
 run the same functions on the same numbers.
@@ -33,6 +33,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from shrinkkit.allocator import large_pieces_given_back
 from shrinkkit.calibration import Walk, walk_blocks
 from shrinkkit.errors import InputError, require_int
 from shrinkkit.files import lock, sha256_of
@@ -105,7 +106,7 @@ def gptq_checkpoint(
     page = _identity(folder, skeleton, calibration) | _flat(fmt) | head | how
     page |= {"dtype": str(dtype).removeprefix("torch."), "batch_size": batch_size}
 
-    with lock(target, timeout_s=0):
+    with lock(target, timeout_s=0), large_pieces_given_back():
         unfinished = Partial(target.with_name(f"{target.name}.partial"))
         if not restart and _is_finished(target, page, unfinished):
             unfinished.remove()  # left over where the process ended between the last two steps

@@ -29,9 +29,10 @@ from torch.nn.functional import kl_div, linear, log_softmax
 
 from shrinkkit.errors import InputError, require_finite, require_int
 from shrinkkit.measure.running import check_tokens, check_vocabulary, device_of, progress
-from shrinkkit.quant.affine import dequantize, expand, group, round_scale
+from shrinkkit.quant.affine import dequantize, expand, group
 from shrinkkit.quant.formats import Format
 from shrinkkit.quant.linear import QuantizedLinear
+from shrinkkit.quant.scales import round_scale
 from shrinkkit.surgery import clone, replace_module
 
 

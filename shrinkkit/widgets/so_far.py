@@ -1,10 +1,11 @@
 """Draw every method so far in one figure: bits per weight against what is lost.
 
 The same chart closes each lesson on weights, and grows from lesson to lesson. Filled marks are the
-course's benchmarks (tables `quantization`, `smoothquant` and `gptq`: 32 windows of Wikipedia each);
-hollow marks are what the lessons measured and recorded at full pace, in table `so_far`, on fewer
-windows. Both are divided by fp32's perplexity on the same windows, so that they can stand side by
-side. Bits are those of the quantized linear layers, scales and zero points counted.
+course's benchmarks (tables `quantization`, `smoothquant`, `gptq` and `low_bits`: 32 windows of
+Wikipedia each); hollow marks are what the lessons measured and recorded at full pace, in table
+`so_far`, on fewer windows. Both are divided by fp32's perplexity on the same windows, so that they
+can stand side by side. Bits are those of the quantized linear layers, scales and zero points
+counted.
 """
 
 from __future__ import annotations
@@ -53,11 +54,12 @@ def recorded_points() -> list[Point]:
             points.append(_point(row, "rounding", grid, reference))
     for row in _rows("smoothquant", model=MODEL, version="smoothed search, W8A8 per_token"):
         points.append(_point(row, "SmoothQuant", "W8A8", reference))
-    rows = _rows("gptq", model=MODEL)
-    reference = next(r["perplexity_wikipedia"] for r in rows if r["grid"] == "fp32")
-    for row in rows:
-        if row["method"] not in ("", "rounding"):  # rounding stands in the first table
-            points.append(_point(row, row["method"], row["grid"], reference))
+    for table in ("gptq", "low_bits"):
+        rows = _rows(table, model=MODEL)
+        for row in rows:
+            if row["method"] not in ("", "rounding"):  # rounding stands in the first table
+                reference = next(r["perplexity_wikipedia"] for r in rows if r["grid"] == "fp32")
+                points.append(_point(row, row["method"], row["grid"], reference))
     for row in _rows("so_far", model=MODEL, pace="full"):
         point = row["method"], row["grid"], row["bits_per_weight"], row["times_fp32"]
         points.append(Point(*point, measured_here=True))

@@ -8,9 +8,9 @@ import torch
 
 from shrinkkit.checks import awq as checks
 from shrinkkit.checks import awq_truths as truths
+from shrinkkit.invariance import NormGroup
 from shrinkkit.quant import Format
 from shrinkkit.quant.awq import search_scale
-from shrinkkit.surgery import NormGroup
 
 
 def fake(weight: np.ndarray, bits: int, limit: np.ndarray | None = None) -> torch.Tensor:

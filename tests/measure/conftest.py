@@ -26,24 +26,6 @@ def table_model():
 
 
 @pytest.fixture(scope="session")
-def tiny_bert():
-    """A random BERT encoder: hidden 32, 2 layers, vocabulary 256."""
-    from transformers import BertConfig, BertModel
-
-    config = BertConfig(
-        vocab_size=256,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=128,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return BertModel(config).eval()
-
-
-@pytest.fixture(scope="session")
 def tokens():
     """Windows of random token ids, [5, 70]."""
     return torch.randint(0, 256, (5, 70), generator=torch.Generator().manual_seed(1))

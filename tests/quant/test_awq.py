@@ -9,6 +9,7 @@ import torch
 
 from shrinkkit.calibration import Walk
 from shrinkkit.errors import InputError
+from shrinkkit.invariance import NormGroup
 from shrinkkit.measure import next_token_agreement
 from shrinkkit.quant import (
     Format,
@@ -20,7 +21,7 @@ from shrinkkit.quant import (
 )
 from shrinkkit.quant.awq import output_error, search_scale
 from shrinkkit.quant.calibrated import hessians, rescale_channels
-from shrinkkit.surgery import NormGroup, find_linears
+from shrinkkit.surgery import find_linears
 from tests.test_obs import correlated, weights
 
 

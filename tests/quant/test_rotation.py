@@ -8,7 +8,6 @@ import pytest
 import torch
 from scipy.fft import dct
 from scipy.linalg import hadamard
-from transformers import GPT2Config, GPT2LMHeadModel
 
 from shrinkkit.errors import InputError
 from shrinkkit.measure import next_token_agreement
@@ -104,8 +103,7 @@ def test_in_place_and_seeds(spiky) -> None:
     assert not torch.allclose(first, other)
 
 
-def test_bad_input(tiny_llama) -> None:
-    tiny_gpt2 = GPT2LMHeadModel(GPT2Config(vocab_size=32, n_embd=16, n_layer=1, n_head=2))
+def test_bad_input(tiny_llama, tiny_gpt2) -> None:
     with pytest.raises(InputError, match="GPT2LMHeadModel does not read and write"):
         rotate(tiny_gpt2)
     with pytest.raises(InputError, match="quantized already"):

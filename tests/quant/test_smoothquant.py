@@ -10,6 +10,7 @@ import torch
 import transformers
 
 from shrinkkit.errors import InputError
+from shrinkkit.invariance import norm_groups
 from shrinkkit.quant import (
     input_maxima,
     load,
@@ -20,7 +21,7 @@ from shrinkkit.quant import (
     smooth_quantize,
     smoothing_scale,
 )
-from shrinkkit.surgery import decoder_blocks, norm_groups
+from shrinkkit.surgery import decoder_blocks
 
 IDS = torch.arange(96).view(4, 24)
 

@@ -69,12 +69,14 @@ def prepare(cache: Path, n_samples: int) -> tuple[nn.Module, dict[str, torch.Ten
 
 
 def with_weights(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> nn.Module:
-    """Return a copy of a model with other weights in its blocks' linear layers.
+    """Return a copy of a model with other weights in its blocks' linear layers (and norms).
 
-    Raises ValueError unless there is one weight of the right shape for each of them.
+    Raises ValueError unless there is one weight of the right shape for each linear layer.
     """
     model = copy.deepcopy(model)
-    layers = find_linears(model)
+    linears = find_linears(model)
+    norms = {name: m for name, m in model.named_modules() if name.endswith("norm")}
+    layers = linears | {name: norms[name] for name in norms if name in weights}
     if set(weights) != set(layers):
         odd = sorted(set(weights) ^ set(layers))
         raise ValueError(f"{len(odd)} layers are missing or unknown, {odd[0]} the first")
@@ -93,6 +95,8 @@ def most_values(weights: Mapping[str, torch.Tensor], group_size: int) -> int:
     """
     most = 0
     for weight in weights.values():
+        if weight.ndim == 1:  # a norm, which is not rounded
+            continue
         groups = weight.reshape(-1, group_size).sort(dim=1).values
         most = max(most, 1 + int((groups[:, 1:] != groups[:, :-1]).sum(dim=1).max()))
     return most
@@ -213,6 +217,7 @@ def main() -> None:
             "bits_per_weight": "bits/weight",
             **TEXT_COLUMNS,
             "seconds": "seconds",
+            "peak_rss_mib": "peak, MiB",
             "why_not": "why not",
         },
         options,

@@ -8,9 +8,15 @@ import torch
 from driver import Job, block_linears, run
 from optimum.quanto import freeze, qint4, quantize
 from optimum.quanto.library.extensions.cpp import ext
-from optimum.quanto.library.unpack import unpack
 
-ext._lib = SimpleNamespace(unpack=unpack)  # its Python, as its C++ would be compiled for minutes
+
+def unpack(packed: torch.Tensor, bits: int) -> torch.Tensor:
+    """Unpack as the library does: first all low bits, then all higher ones, uint8."""
+    mask = 2**bits - 1
+    return torch.cat([(packed >> shift) & mask for shift in range(0, 8, bits)])
+
+
+ext._lib = SimpleNamespace(unpack=unpack)  # its C++ would be compiled for minutes
 
 
 def quantize_model(job: Job) -> tuple[dict[str, torch.Tensor], int]:

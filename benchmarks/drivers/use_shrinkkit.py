@@ -28,6 +28,9 @@ def quantize(job: Job) -> tuple[dict[str, torch.Tensor], float]:
     weights = {name: layer.dequantize() for name, layer in find_linears(small).items()}
     bits = sum(fmt.bits_per_weight(weight.shape) * weight.numel() for weight in weights.values())
     mean = bits / sum(weight.numel() for weight in weights.values())
+    if METHOD == "awq":  # its scales are folded into the norms
+        norms = (name for name, _ in small.named_modules() if name.endswith("norm"))
+        weights |= {name: small.get_submodule(name).weight for name in norms}
     return weights, (mean - job.bits) * job.group_size
 
 

@@ -34,7 +34,7 @@ from shrinkkit.errors import InputError, require_choice
 from shrinkkit.export.pack_quantized import Scheme, compressed_state, scheme_of
 from shrinkkit.files import write_atomically
 from shrinkkit.quant import QuantizedEmbedding, QuantizedLinear
-from shrinkkit.quant.decoding import refuse_fused
+from shrinkkit.quant.decoding import generation_config_to_save, refuse_fused
 from shrinkkit.surgery import is_compressed, output_head
 
 FILE = "model.safetensors"
@@ -128,8 +128,8 @@ def save_compressed_tensors(
         temporary.mkdir()
         save_file(tensors, temporary / FILE, {"format": "pt"})
         config.save_pretrained(temporary)
-        if getattr(model, "generation_config", None) is not None:
-            model.generation_config.save_pretrained(temporary)
+        if (generation := generation_config_to_save(model)) is not None:
+            generation.save_pretrained(temporary)
         if tokenizer is not None:
             tokenizer.save_pretrained(temporary)
     return folder

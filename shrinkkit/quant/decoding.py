@@ -23,6 +23,7 @@ compiled step as in gpt-fast (PyTorch, 2023).
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import sys
@@ -253,6 +254,18 @@ def compile_decoding(
     model.generation_config.compile_config = compiling
     model._previous_max_cache_length = max_length  # by which transformers keeps the shape
     return model.eval()
+
+
+def generation_config_to_save(model: nn.Module) -> Any:
+    """Return the model's generation config without what `compile_decoding` set: for one machine.
+
+    None for a model without one.
+    """
+    config = getattr(model, "generation_config", None)
+    if getattr(getattr(config, "compile_config", None), "_compile_all_devices", None):
+        config = copy.deepcopy(config)
+        config.cache_implementation = config.compile_config = None
+    return config
 
 
 def require_compiler() -> None:

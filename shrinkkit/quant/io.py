@@ -24,7 +24,7 @@ from torch import nn
 from shrinkkit.errors import AssetError, InputError
 from shrinkkit.files import write_atomically
 from shrinkkit.quant.activations import W8A8Linear
-from shrinkkit.quant.decoding import refuse_fused
+from shrinkkit.quant.decoding import generation_config_to_save, refuse_fused
 from shrinkkit.quant.formats import Format
 from shrinkkit.quant.kernels import UNPACK
 from shrinkkit.quant.linear import QuantizedEmbedding, QuantizedLinear
@@ -150,8 +150,8 @@ def save(model: nn.Module, folder: str | Path, tokenizer: Any = None) -> Path:
         # one key: the header's keys come in no fixed order, and equal models make equal files
         save_file(tensors, temporary / FILE, {"shrinkkit": json.dumps(recipe)})
         model.config.save_pretrained(temporary)
-        if getattr(model, "generation_config", None) is not None:
-            model.generation_config.save_pretrained(temporary)
+        if (generation := generation_config_to_save(model)) is not None:
+            generation.save_pretrained(temporary)
         if tokenizer is not None:
             tokenizer.save_pretrained(temporary)
     return folder

@@ -119,6 +119,15 @@ def test_weights_are_put_into_a_copy(tiny_llama):
         side_by_side.with_weights(tiny_llama, weights | {name: torch.zeros(2, 2)})
 
 
+def test_norms_that_took_up_scales_are_put_back_too(tiny_llama):
+    weights = {name: layer.weight.detach() for name, layer in find_linears(tiny_llama).items()}
+    norm = "model.layers.1.input_layernorm"
+    weights[norm] = torch.full((64,), 3.0)
+    small = side_by_side.with_weights(tiny_llama, weights)
+    assert torch.equal(small.get_submodule(norm).weight, weights[norm])
+    assert side_by_side.most_values({norm: torch.arange(64.0)}, 32) == 0  # norms are not rounded
+
+
 @pytest.mark.parametrize("bits", [4, 3])
 def test_a_rounded_group_holds_as_many_values_as_its_grid(tiny_llama, bits):
     assert side_by_side.most_values(_rounded(tiny_llama, bits), 32) <= 2**bits
@@ -128,7 +137,9 @@ def test_a_rounded_group_holds_as_many_values_as_its_grid(tiny_llama, bits):
 
 def test_rows_are_measured_or_say_why_not(tiny_llama, tmp_path, monkeypatch):
     monkeypatch.setitem(side_by_side.GRIDS, "int4 g64", (4, 32))
-    windows = {text: torch.arange(64).view(2, 32) + i for i, text in enumerate(side_by_side.TEXTS)}
+    windows = {
+        text: torch.arange(64).view(2, 32) + i for i, text in enumerate(("wikipedia", "news"))
+    }
     file = tmp_path / "weights.safetensors"
     start = {"grid": "int4 g64", "version": "1.0"}
 

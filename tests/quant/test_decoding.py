@@ -176,6 +176,16 @@ def test_a_compiled_step_writes_the_same_and_is_compiled_once(tiny_llama):
     assert not counters["graph_break"]
 
 
+def test_a_file_says_nothing_of_the_compiled_step(tiny_llama, tmp_path):
+    plain = quantize_model(tiny_llama, 4, 32)
+    fast = compile_decoding(plain)
+    for name, model in (("plain", plain), ("fast", fast)):
+        save(model, tmp_path / name)
+    pages = [(tmp_path / name / "generation_config.json").read_text() for name in ("plain", "fast")]
+    assert pages[0] == pages[1]
+    assert fast.generation_config.cache_implementation == "static"
+
+
 def test_compiling_asks_for_its_compiler_first(tiny_llama, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(InputError, match=r"needs a C\+\+ compiler .* leave this step out"):

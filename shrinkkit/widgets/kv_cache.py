@@ -181,7 +181,7 @@ def kv_widget() -> Explorer:
 
     Returns controls above a sentence and a picture.
     """
-    style = {"description_width": "6em"}
+    style = {"description_width": "8em"}
 
     def slider(name, options, value):
         labels = [(f"{option:,}", option) for option in options]

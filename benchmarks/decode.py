@@ -1,6 +1,6 @@
 """Decode and prefill speed of SmolLM2 in fp32, int8 and int4, beside the memory-bandwidth bound.
 
-int4 also with fused projections, and both ends by a compiled step (where there is a C++ compiler).
+int4 also with fused projections, and both ends by a compiled step (with a C++ compiler).
 
     python benchmarks/decode.py [--quick] [--json FILE]
 

@@ -217,7 +217,6 @@ def main() -> None:
             "bits_per_weight": "bits/weight",
             **TEXT_COLUMNS,
             "seconds": "seconds",
-            "peak_rss_mib": "peak, MiB",
             "why_not": "why not",
         },
         options,

@@ -24,6 +24,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ from shrinkkit import load_model, load_tokenizer
 from shrinkkit.files import cache_dir
 from shrinkkit.surgery import find_linears
 
-DRIVERS = Path(__file__).parent / "drivers"
+DRIVERS = Path(__file__).resolve().parent / "drivers"
 GRIDS = {"int4 g64": (4, 64), "int3 g64": (3, 64)}
 METHODS = {
     "hqq": "HQQ",
@@ -105,17 +106,19 @@ def most_values(weights: Mapping[str, torch.Tensor], group_size: int) -> int:
 def drive(
     python: Path | str, script: Path, arguments: list[str], environment: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Run a driver; return what it reports, or {"why_not": the reason}."""
+    """Run a driver in a folder that is removed; return its report, or {"why_not": the reason}."""
     command = [str(python), str(script), *arguments]
     try:
-        done = subprocess.run(
-            command,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
-            capture_output=True,
-            text=True,
-            timeout=TIME_LIMIT_S,
-            check=False,
-        )
+        with tempfile.TemporaryDirectory(prefix="shrinkkit-driver-") as folder:
+            done = subprocess.run(
+                command,
+                cwd=folder,
+                env={**os.environ, "HF_HUB_OFFLINE": "1", **environment},
+                capture_output=True,
+                text=True,
+                timeout=TIME_LIMIT_S,
+                check=False,
+            )
     except subprocess.TimeoutExpired:
         return {"why_not": f"it took more than {TIME_LIMIT_S / 60:.0f} minutes"}
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]

@@ -19,7 +19,7 @@ from shrinkkit import measure
 from shrinkkit.errors import require_int
 from shrinkkit.models import load_model
 from shrinkkit.quant import compile_decoding, fuse_projections, quantize_model
-from shrinkkit.quant.decoding import FAMILIES
+from shrinkkit.quant.decoding import FAMILIES, require_compiler
 
 VERSIONS: dict[str, dict[str, Any]] = {
     "int8": {"bits": 8},
@@ -47,6 +47,8 @@ def bench_decode(
     require_int("n_new", n_new, 2)
     require_int("prompt_tokens", prompt_tokens, 1)
     require_int("repeats", repeats, 1)
+    if compiled:
+        require_compiler()
     model = load_model(name)
     models = {"fp32": model}
     models |= {label: quantize_model(model, **how) for label, how in VERSIONS.items()}

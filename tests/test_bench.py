@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 from typer.testing import CliRunner
@@ -40,6 +41,12 @@ def test_rows_hold_speeds_ratios_and_bounds(tiny_checkpoint):
 def test_wrong_counts_are_named_before_anything_is_loaded(wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
         bench_decode("no-such-model", **wrong)
+
+
+def test_a_missing_compiler_is_named_before_anything_is_loaded(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(InputError, match=r"needs a C\+\+ compiler"):
+        bench_decode("no-such-model", compiled=True)
 
 
 def test_the_command_prints_a_table_and_writes_the_rows(tiny_checkpoint, tmp_path):

@@ -12,7 +12,6 @@ data/storybook-small, their pins in data/shipped.json, data/results/storybook*.j
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import lzma
 import shutil
@@ -25,6 +24,7 @@ from storybook_card import write_card
 
 from shrinkkit.files import data_dir, sha256_of, write_atomically
 from shrinkkit.lm import RECIPES, Corpus, KneserNey, Run, read_corpus, train_lm, training_speed
+from shrinkkit.lm.corpus import in_hash_order
 from shrinkkit.measure import record
 
 NAMES = ("storybook", "storybook-small")
@@ -54,8 +54,7 @@ def gather(books: Path, encyclopedia: Path | None, target: Path) -> list[str]:
                 break
             path = target / "encyclopedia" / f"{number:04d}.txt"
             path.write_text(article.strip(), encoding="utf-8")
-    by_hash = sorted(names, key=lambda name: hashlib.sha256(name.encode("utf-8")).digest())
-    return [f"books/{name}" for name in by_hash[:HELD_OUT_BOOKS]]
+    return [f"books/{name}" for name in in_hash_order(names)[:HELD_OUT_BOOKS]]
 
 
 def counting_rows(corpus: Corpus) -> list[dict]:

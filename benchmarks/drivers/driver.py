@@ -1,6 +1,6 @@
 """What every driver shares: its arguments, the model and the windows, what it writes and prints.
 
-    python use_LIBRARY.py MODEL WINDOWS OUT BITS GROUP_SIZE
+    python use_LIBRARY.py MODEL WINDOWS OUT BITS GROUP_SIZE   (paths from the root)
 
 A driver runs in its library's own environment, so nothing of shrinkkit is in reach. It quantizes
 the linear layers of the model (not the head), writes them de-quantised to OUT as float32, by the
@@ -27,13 +27,15 @@ from transformers import AutoModelForCausalLM
 
 @dataclass(frozen=True)
 class Job:
-    """Say what to quantize: the model's folder, windows [n, seq_len], and the grid."""
+    """Say what to quantize: the model's folder, windows [n, seq_len], and the grid.
+
+    What a library has to save, it saves in the current folder, which goes away with the run.
+    """
 
     folder: str
     windows: torch.Tensor
     bits: int
     group_size: int
-    scratch: Path
 
     def model(self) -> nn.Module:
         """Open the model in float32."""
@@ -67,7 +69,7 @@ def run(
     """
     folder, windows, out, bits, asked = sys.argv[1:]
     calibration = load_file(windows)["calibration"]
-    job = Job(folder, calibration, int(bits), group_size or int(asked), Path(out).parent)
+    job = Job(folder, calibration, int(bits), group_size or int(asked))
     began = time.perf_counter()
     weights, beside = quantize(job)
     seconds = time.perf_counter() - began

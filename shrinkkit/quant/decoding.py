@@ -126,9 +126,9 @@ def stack(layers: list[nn.Module]) -> nn.Module:
     >>> torch.equal(stack([a, b])(x), torch.cat([a(x), b(x)], dim=1))
     True
     """
+    if reason := why_not_one_matrix(layers):
+        raise InputError(reason)
     first = layers[0]
-    if len({(type(layer), layer.in_features) for layer in layers}) > 1:
-        raise InputError("layers are of different kinds or widths: they cannot be one matrix.")
     like = next((layer.bias for layer in layers if layer.bias is not None), None)
     bias = None
     if like is not None:
@@ -143,19 +143,25 @@ def stack(layers: list[nn.Module]) -> nn.Module:
         made.weight = nn.Parameter(weight, requires_grad=False)
         made.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
         return made
-    if type(first) is not QuantizedLinear:
-        raise InputError(
-            f"layers are {type(first).__name__}: only nn.Linear and QuantizedLinear can be stacked."
-        )
-    if len({layer.format for layer in layers}) > 1:
-        raise InputError(
-            f"layers have the formats {', '.join(str(layer.format) for layer in layers)}: only "
-            "layers of one format can be stacked."
-        )
-    if first.format.granularity == "per_tensor":
-        raise InputError("layers have one scale each: stacked, they would have to share it.")
     parts = zip(*(layer.qparams() for layer in layers), strict=True)
     return QuantizedLinear.from_integers(*map(torch.cat, parts), first.format, bias)
+
+
+def why_not_one_matrix(layers: list[nn.Module]) -> str:
+    """Return why layers cannot be stacked, as a sentence; empty where they can."""
+    first = layers[0]
+    if type(first) not in (nn.Linear, QuantizedLinear):
+        return f"layers are {type(first).__name__}: only nn.Linear and QuantizedLinear are stacked."
+    if len({(type(layer), layer.in_features) for layer in layers}) > 1:
+        return "layers are of different kinds or widths: they cannot be one matrix."
+    if type(first) is nn.Linear:
+        return ""
+    if len({layer.format for layer in layers}) > 1:
+        formats = ", ".join(str(layer.format) for layer in layers)
+        return f"layers have the formats {formats}: only layers of one format can be stacked."
+    if first.format.granularity == "per_tensor":
+        return "layers have one scale each: stacked, they would have to share it."
+    return ""
 
 
 def fuse_projections(model: nn.Module, *, inplace: bool = False) -> nn.Module:
@@ -186,7 +192,7 @@ def fuse_projections(model: nn.Module, *, inplace: bool = False) -> nn.Module:
         f"{name}.{part}": fused
         for name, block in decoder_blocks(model).items()
         for part, leaves, fused in PARTS
-        if _alike([block.get_submodule(f"{part}.{leaf}") for leaf in leaves])
+        if not why_not_one_matrix([block.get_submodule(f"{part}.{leaf}") for leaf in leaves])
     }
     if not inplace:
         old = [model.get_submodule(name) for name in found]
@@ -198,16 +204,6 @@ def fuse_projections(model: nn.Module, *, inplace: bool = False) -> nn.Module:
 
 def _tensors(module: nn.Module) -> list[torch.Tensor]:
     return [*module.parameters(), *module.buffers()]
-
-
-def _alike(layers: list[nn.Module]) -> bool:
-    """Tell whether layers can be stacked."""
-    if any(type(layer) is not type(layers[0]) for layer in layers):
-        return False
-    if type(layers[0]) is not QuantizedLinear:
-        return type(layers[0]) is nn.Linear
-    formats = {layer.format for layer in layers}
-    return len(formats) == 1 and layers[0].format.granularity != "per_tensor"
 
 
 def is_fused(model: nn.Module) -> bool:

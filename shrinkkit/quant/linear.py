@@ -1,7 +1,7 @@
 """A linear layer that holds packed integers and computes from them, and an embedding that does.
 
 `QuantizedLinear` replaces `torch.nn.Linear`. It keeps exactly one copy of the weight, in the
-layout of the kernel that will run (see `kernels.py`); `integers()` and `dequantize()` give it back
+layout of the kernel that will run (see `kernels`); `integers()` and `dequantize()` give it back
 in the textbook form, and saving always writes the textbook form, so that a file made on one
 machine opens on every other.
 

@@ -1,16 +1,15 @@
 """Train what is left trainable in a small model: a prepared model's weights, or a LoRA adapter.
 
-The loop is the usual one, kept short: a batch of windows, the loss, backward, AdamW. The loss is
-either the surprise at the next token of the text, or, with a `teacher`, the divergence from the
-float model's predictions (distillation). For repairing a model the teacher is worth much: at each
-position it gives the probability of every token, where the text only says which one came.
+The loop is the usual one (`descent`). The loss is either the surprise at the next token of the
+text, or, with a `teacher`, the divergence from the float model's predictions (distillation). For
+repairing a model the teacher is worth much: at each position it gives the probability of every
+token, where the text only says which one came.
 
 A teacher also makes the text a smaller matter. `write_windows` lets the float model write its own,
 sampled at temperature 1, so that no data set is needed (LLM-QAT, Liu et al. 2023, arXiv 2305.17888,
 section 2.1): what the model says is, by construction, text that the model knows.
 
-A step costs three forward passes' worth of arithmetic, four with a teacher. Full trainings from
-scratch, with checkpoints and curves, are in `shrinkkit.lm`.
+A step costs three forward passes' worth of arithmetic, four with a teacher.
 """
 
 from __future__ import annotations
@@ -22,9 +21,10 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from shrinkkit.errors import InputError, require_finite, require_int
+from shrinkkit.errors import InputError, require_int
 from shrinkkit.measure.running import check_tokens, check_vocabulary, device_of, progress
-from shrinkkit.quant.tuning import distillation_loss, learning_rate_factor, window_order
+from shrinkkit.quant.descent import Schedule, descend
+from shrinkkit.quant.tuning import distillation_loss
 from shrinkkit.surgery import clone
 
 
@@ -41,7 +41,7 @@ def train_qat(
     inplace: bool = False,
     on_step: Callable[[dict[str, Any]], None] | None = None,
 ) -> nn.Module:
-    """Train every weight of a model that requires a gradient, with AdamW.
+    """Train every weight of a model that requires a gradient, with Adam.
 
     model: of `prepare_qat` or `add_lora`.
     tokens: [n_samples, seq_len] integer; windows in an order drawn from `seed`, and again in
@@ -56,12 +56,7 @@ def train_qat(
     Raises InputError: nothing to train, windows of another vocabulary, numbers out of range, a
     loss that stops being finite.
     """
-    require_int("steps", steps, 1)
-    require_int("batch_size", batch_size, 1)
-    require_int("seed", seed, 0)
-    for name, value in (("learning_rate", learning_rate), ("warm_up", warm_up)):
-        if not (isinstance(value, (int, float)) and 0 <= value < 1) or value == learning_rate == 0:
-            raise InputError(f"{name} must lie between 0 and 1, but {value!r} was given.")
+    schedule = Schedule(steps, batch_size, learning_rate, warm_up, seed)
     tokens = check_tokens(tokens)
     check_vocabulary("the model", model, tokens)
     if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -71,25 +66,13 @@ def train_qat(
         )
     model = model if inplace else clone(model)
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
-    order = window_order(len(tokens), steps * batch_size, seed)
     model.train()
-    bar = progress(range(steps), "training", "step")
-    for step in bar:
-        rows = tokens[order[step * batch_size :][:batch_size]].to(device_of(model))
-        with torch.enable_grad():
-            loss = _loss(model, rows, teacher)
-            optimizer.zero_grad()
-            loss.backward()
-        value = require_finite("the training loss", loss.detach()).item()
-        nn.utils.clip_grad_norm_(weights, 1.0)
-        for part in optimizer.param_groups:
-            part["lr"] = learning_rate * learning_rate_factor(step, steps, warm_up)
-        optimizer.step()
-        bar.set_postfix_str(f"loss {value:.4f}", refresh=False)
-        if on_step is not None:
-            on_step({"step": step + 1, "loss": value})
-    optimizer.zero_grad()
+
+    def loss_of(rows: torch.Tensor) -> torch.Tensor:
+        return _loss(model, rows.to(device_of(model)), teacher)
+
+    groups = [(weights, 1.0)]
+    descend(schedule, tokens, groups, loss_of, label="training", clip=1.0, on_step=on_step)
     return model.eval()
 
 

@@ -27,9 +27,10 @@ import torch
 from torch import nn
 from torch.nn.functional import kl_div, linear, log_softmax
 
-from shrinkkit.errors import InputError, require_finite, require_int
-from shrinkkit.measure.running import check_tokens, check_vocabulary, device_of, progress
+from shrinkkit.errors import InputError
+from shrinkkit.measure.running import check_tokens, check_vocabulary, device_of
 from shrinkkit.quant.affine import dequantize, expand, group
+from shrinkkit.quant.descent import Schedule, descend
 from shrinkkit.quant.formats import Format
 from shrinkkit.quant.linear import QuantizedLinear
 from shrinkkit.quant.scales import round_scale
@@ -138,13 +139,7 @@ def tune_scales(
     Raises InputError: nothing is quantized, windows of another vocabulary, numbers out of range,
     a loss that stops being finite (the model is then left as it was, unless `inplace`).
     """
-    require_int("steps", steps, 1)
-    require_int("batch_size", batch_size, 1)
-    require_int("seed", seed, 0)
-    if not (isinstance(learning_rate, (int, float)) and 0 < learning_rate < 1):
-        raise InputError(
-            f"learning_rate must lie between 0 and 1 (a fraction), but {learning_rate!r} was given."
-        )
+    schedule = Schedule(steps, batch_size, learning_rate, warm_up, seed)
     calibration = check_tokens(calibration)
     check_vocabulary("the model", model, calibration)
     layers = [name for name, layer in model.named_modules() if type(layer) is QuantizedLinear]
@@ -165,59 +160,26 @@ def tune_scales(
     vectors = [p for p in model.parameters() if norms and p.ndim == 1]
     for name, layer in tunable.items():
         replace_module(model, name, layer)
-    groups: list[dict[str, Any]] = [
-        {"params": [layer.change for layer in tunable.values()], "size": 1.0}
-    ]
-    for vector in vectors:  # a step in proportion to the vector's size
-        groups.append({"params": [vector.requires_grad_()], "size": _size(vector)})
-    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.95))
-    order = window_order(len(calibration), steps * batch_size, seed)
-    bar = progress(range(steps), "tuning scales", "step")
+    groups = [([layer.change for layer in tunable.values()], 1.0)]
+    # a step in proportion to the vector's size
+    groups += [([vector.requires_grad_()], _size(vector)) for vector in vectors]
+
+    def loss_of(rows: torch.Tensor) -> torch.Tensor:
+        rows = rows.to(device_of(model))
+        with torch.no_grad():
+            theirs = teacher(rows, use_cache=False).logits
+        return distillation_loss(model(rows, use_cache=False).logits, theirs)
+
     try:
-        for step in bar:
-            rows = calibration[order[step * batch_size :][:batch_size]].to(device_of(model))
-            with torch.no_grad():
-                theirs = teacher(rows, use_cache=False).logits
-            with torch.enable_grad():
-                loss = distillation_loss(model(rows, use_cache=False).logits, theirs)
-                optimizer.zero_grad()
-                loss.backward()
-            value = require_finite("the distillation loss", loss.detach()).item()
-            bar.set_postfix_str(f"KL {value:.4f}", refresh=False)
-            for part in optimizer.param_groups:
-                part["lr"] = (
-                    learning_rate * part["size"] * learning_rate_factor(step, steps, warm_up)
-                )
-            optimizer.step()
+        descend(schedule, calibration, groups, loss_of, label="tuning scales", loss_name="KL")
     finally:
         for name, layer in tunable.items():
             replace_module(model, name, layer.finished())
         for parameter, required in requires.items():
             parameter.requires_grad_(required)
-            parameter.grad = None
     return model.eval()
 
 
 def _size(vector: torch.Tensor) -> float:
     """Return the root mean square of a vector; 1 for one that is all zero (a new bias)."""
     return vector.detach().float().square().mean().sqrt().item() or 1.0
-
-
-def learning_rate_factor(step: int, steps: int, warm_up: float) -> float:
-    """Return the learning rate's factor: a straight line up, half a cosine down.
-
-    >>> [round(learning_rate_factor(step, 10, 0.2), 2) for step in (0, 1, 5, 9)]
-    [0.5, 1.0, 0.59, 0.03]
-    """
-    rise = max(1, round(steps * warm_up))
-    if step < rise:
-        return (step + 1) / rise
-    angle = torch.tensor(torch.pi * (step - rise + 1) / (steps - rise + 1))
-    return float((1 + angle.cos()) / 2)
-
-
-def window_order(n: int, wanted: int, seed: int) -> torch.Tensor:
-    """Return `wanted` row numbers: all n in one random order, then in another, and so on."""
-    generator = torch.Generator().manual_seed(seed)
-    rounds = [torch.randperm(n, generator=generator) for _ in range(-(-wanted // n))]
-    return torch.cat(rounds)[:wanted]

@@ -93,6 +93,18 @@ def test_a_driver_gives_a_report_or_a_reason(tmp_path, code, expected):
     assert side_by_side.drive(sys.executable, script, [], {}) == expected
 
 
+def test_what_a_driver_leaves_lying_is_removed(tmp_path):
+    script = tmp_path / "driver.py"
+    script.write_text(
+        "import json, pathlib\n"
+        "pathlib.Path('run.log').write_text('...')\n"
+        "print('RESULT ' + json.dumps({'at': str(pathlib.Path.cwd())}))"
+    )
+    place = Path(side_by_side.drive(sys.executable, script, [], {})["at"])
+    assert place not in (Path.cwd(), tmp_path)
+    assert not place.exists()
+
+
 def test_a_driver_that_takes_too_long_is_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(side_by_side, "TIME_LIMIT_S", 0.5)
     script = tmp_path / "driver.py"

@@ -87,12 +87,10 @@ def test_a_dead_channel_is_harmless() -> None:
 
 
 @pytest.fixture(scope="module")
-def llama(tiny_llama):
+def llama(llama):
     """The tiny model with inputs of very different sizes, as real ones have."""
-    model = copy.deepcopy(tiny_llama)
+    model = copy.deepcopy(llama)
     generator = torch.Generator().manual_seed(0)
-    for layer in find_linears(model).values():
-        layer.weight.data = torch.randn(layer.weight.shape, generator=generator) * 0.15
     for block in model.model.layers:
         for norm in (block.input_layernorm, block.post_attention_layernorm):
             norm.weight.data = torch.rand(64, generator=generator) ** 4 * 8 + 0.05

@@ -130,8 +130,8 @@ def test_int8_prefill_gives_the_same_answer_on_every_processor(
 ):
     packed, x = QuantizedLinear.from_linear(_linear(64, 192), FORMATS["int8"]), _x(32, 192)
     expected = linear(x, packed.dequantize())
-    monkeypatch.setattr(kernels, "has_bfloat16_units", lambda: bfloat16)
-    monkeypatch.setattr(kernels, "has_vnni", lambda: vnni)
+    monkeypatch.setattr(kernels.kernel, "has_bfloat16_units", lambda: bfloat16)
+    monkeypatch.setattr(kernels.kernel, "has_vnni", lambda: vnni)
     with torch.no_grad():
         assert (packed(x) - expected).norm() <= tolerance * expected.norm()
 
@@ -139,7 +139,7 @@ def test_int8_prefill_gives_the_same_answer_on_every_processor(
 def test_an_unknown_4_bit_layout_is_read_through_the_identity(monkeypatch):
     packed = QuantizedLinear.from_linear(_linear(64, 192), FORMATS["int4-g64"])
     expected = packed.integers()
-    monkeypatch.setattr(kernels, "_int4_layout", lambda: None)
+    monkeypatch.setattr(kernels.int4, "_layout", lambda: None)
     assert torch.equal(packed.integers(), expected)
 
 

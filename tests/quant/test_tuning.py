@@ -154,10 +154,12 @@ def test_without_norms_only_scales_learn(llama, tokens) -> None:
         ({"steps": 0}, "steps must be"),
         ({"batch_size": 1.5}, "batch_size must be"),
         ({"learning_rate": 0}, "learning_rate must lie between 0 and 1"),
+        ({"learning_rate": float("nan")}, "learning_rate must lie between 0 and 1"),
+        ({"warm_up": 1.5}, "warm_up must lie between 0 and 1"),
         ({"calibration": torch.tensor([1, 2])}, "windows"),
         ({"calibration": torch.full((1, 4), 10**6)}, "tokens holds ids up to"),
     ],
-    ids=["steps", "batch", "rate", "row", "vocabulary"],
+    ids=["steps", "batch", "rate", "nan", "warm-up", "row", "vocabulary"],
 )
 def test_bad_input(change: dict, words: str, llama, tokens) -> None:
     small = quantize_model(llama, 4, group_size=16)

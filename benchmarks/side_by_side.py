@@ -1,6 +1,7 @@
 """Ours against the well-known libraries: same model, same windows, same grid, same perplexity code.
 
-    python benchmarks/side_by_side.py [--quick] [--json FILE] [--cache FOLDER] [--only hqq,ours]
+    python benchmarks/side_by_side.py [--quick] [--json FILE] [--cache FOLDER]
+                                      [--only hqq,ours] [--grid "int3 g64"]
 
 Linear layers of SmolLM2's blocks at int4 and int3 in groups of 64, head in float. Methods that look
 at text see 32 windows of 256 tokens of Wikipedia, from articles that no evaluation window comes
@@ -180,6 +181,7 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--json", metavar="FILE", help="write the rows to this file too")
     parser.add_argument("--cache", type=Path, default=cache_dir() / "side_by_side")
     parser.add_argument("--only", default="", help="methods, by comma; ours for all of ours")
+    parser.add_argument("--grid", choices=GRIDS, help="one grid; all where it is left out")
     options = parser.parse_args(arguments)
     known = {"ours", *OURS, *METHODS}
     options.only = {name.strip() for name in options.only.split(",") if name.strip()}
@@ -198,7 +200,8 @@ def main() -> None:
     base = {"model": "smollm2-135m", "grid": "fp32", "method": "", "bits_per_weight": 32.0}
     rows = [base | scores(model, windows)]
     chosen = list(methods(options.only, options.cache))
-    for grid, (bits, group_size) in GRIDS.items():
+    for grid in [options.grid] if options.grid else GRIDS:
+        bits, group_size = GRIDS[grid]
         for name, why_not, script, python, environment in tqdm(chosen, desc=grid):
             out = options.cache / f"weights-{name}-{bits}.safetensors"
             start = {"model": "smollm2-135m", "grid": grid, "method": (METHODS | OURS)[name]}

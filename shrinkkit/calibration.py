@@ -20,7 +20,8 @@ that was interrupted has kept the activations it had reached, and the blocks bef
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -40,7 +41,7 @@ class Accumulator(Protocol):
 
 
 class _Caught(Exception):
-    """Ends a forward pass once the first block's inputs are known."""
+    """Ends a forward pass once what was wanted of it is known."""
 
 
 class Walk:
@@ -104,6 +105,20 @@ class Walk:
                 if keep:
                     self.hidden[rows] = out
 
+    def observe(self, block: nn.Module, accumulators: Mapping[str, Accumulator]) -> None:
+        """Send all windows into a block, as far as the last layer that is watched.
+
+        accumulators: {layer's name inside the block: accumulator}, in the order in which the
+            layers run (`shared_inputs` finds it). What the last layer would compute is not needed,
+            and neither is what comes after it: a quarter of the work, where that is `down_proj`.
+        """
+        last = _Last(accumulators[list(accumulators)[-1]])
+        watched = {**accumulators, list(accumulators)[-1]: last}
+        with evaluating(block), watching(block, watched):
+            for rows in self._split(self.hidden):
+                with suppress(_Caught):
+                    block(rows, **self.options)
+
     def shared_inputs(self, block: nn.Module) -> list[list[str]]:
         """Group the block's linear layers by the input that they share, in the order they run.
 
@@ -127,6 +142,17 @@ class Walk:
         with evaluating(block), watch_inputs(block, watchers):
             block(self.hidden[:1].clone(), **self.options)
         return [names for _, names in inputs]
+
+
+@dataclass(frozen=True)
+class _Last:
+    """Ends the forward pass once an accumulator has what it wants of it."""
+
+    accumulator: Accumulator
+
+    def add(self, x: torch.Tensor) -> None:
+        self.accumulator.add(x)
+        raise _Caught
 
 
 # visit(block's name, block, walk) -> what to call once the windows went through the block, or None

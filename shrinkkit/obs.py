@@ -89,7 +89,9 @@ class Factor:
     note: str = ""
 
 
-def inverse_factor(hessian: torch.Tensor, damping: float = 0.01) -> Factor:
+def inverse_factor(
+    hessian: torch.Tensor, damping: float = 0.01, order: torch.Tensor | None = None
+) -> Factor:
     """Damp a Hessian, invert it and factor the inverse.
 
     Frantar et al. 2023 (arXiv 2210.17323), section 3.3, step 3. `damping` times the mean of the
@@ -99,9 +101,10 @@ def inverse_factor(hessian: torch.Tensor, damping: float = 0.01) -> Factor:
 
     hessian: [in, in], symmetric, finite.
     damping: from 0 to 1.
-    Returns a Factor. Where the damped Hessian is still not positive definite (too little
-    calibration text for so many inputs, with damping 0, say), the damping is raised tenfold until
-    it is, and `note` says so.
+    order: [in] integer; the inputs in another order, in which their columns will be settled.
+    Returns a Factor, in that order. Where the damped Hessian is still not positive definite (too
+    little calibration text for so many inputs, with damping 0, say), the damping is raised tenfold
+    until it is, and `note` says so.
     Raises InputError for a matrix that is not square, not finite, or that no damping mends.
 
     >>> factor = inverse_factor(torch.diag(torch.tensor([4.0, 1.0])), damping=0.0)
@@ -112,14 +115,16 @@ def inverse_factor(hessian: torch.Tensor, damping: float = 0.01) -> Factor:
         raise InputError(f"hessian has shape {tuple(hessian.shape)}; a square one is needed.")
     if not (isinstance(damping, (int, float)) and 0 <= damping <= 1):
         raise InputError(f"damping must be from 0 to 1, but {damping!r} was given.")
-    diagonal = require_finite("hessian", hessian).diagonal().float().clone()
+    require_finite("hessian", hessian)
+    order = torch.arange(len(hessian), device=hessian.device) if order is None else order
+    diagonal = hessian.diagonal().float()[order]  # a copy
     dead = diagonal == 0
     diagonal[dead] = 1.0
     mean = diagonal[~dead].mean().item() if bool((~dead).any()) else 1.0
     tried = []
     now = float(damping)
     while now <= 1.0:
-        upper = _upper_factor(hessian, diagonal + now * mean)
+        upper = _upper_factor(_in_order(hessian, order), diagonal + now * mean)
         if upper is not None:
             note = ""
             if tried:
@@ -137,14 +142,22 @@ def inverse_factor(hessian: torch.Tensor, damping: float = 0.01) -> Factor:
     )
 
 
+def _in_order(hessian: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    """Return a copy with rows and columns in an order, without a third matrix in between."""
+    hessian = hessian.float().index_select(0, order)
+    for rows in hessian.split(256):
+        rows.copy_(rows.index_select(1, order))
+    return hessian
+
+
 def _upper_factor(hessian: torch.Tensor, diagonal: torch.Tensor) -> torch.Tensor | None:
     """Factor the inverse of the Hessian with another diagonal; None where that cannot be done.
 
-    Each step overwrites the one before it, so that one matrix besides the Hessian is all that
-    stands in memory: for 5,632 inputs a matrix is 127 MB.
+    Each step overwrites the one before it, the first the Hessian: for 5,632 inputs a matrix is
+    127 MB.
     """
     # transposed, which changes nothing here, because LAPACK works in place on columns alone
-    now = hessian.float().clone().t()
+    now = hessian.t()
     now.diagonal().copy_(diagonal)
     failed = torch.empty((), dtype=torch.int32, device=now.device)
     torch.linalg.cholesky_ex(now, out=(now, failed))  # lower
@@ -186,21 +199,22 @@ def settle_columns(
             f"[{in_features}, {in_features}]."
         )
     weight = weight.float().clone()
-    settled, error = torch.empty_like(weight), torch.empty_like(weight)
+    # columns as rows: what the inner loop touches lies side by side in memory
+    settled, error = torch.empty(2, in_features, weight.shape[0], device=weight.device)
     for first in range(0, in_features, block_size):
         last = min(first + block_size, in_features)
         if before_block is not None:
             before_block(weight, first)
-        # columns as rows: what the inner loop touches lies side by side in memory
         block = weight[:, first:last].t().contiguous()  # [block, out]
-        errors = torch.empty_like(block)
         corner = upper[first:last, first:last]
-        for i in range(last - first):
-            q = settle(block[i], first + i)
-            settled[:, first + i] = q
-            errors[i] = (block[i] - q) / corner[i, i]
+        sizes = corner.diagonal().tolist()
+        rows = zip(block.unbind(), error[first:last].unbind(), corner.unbind(), strict=True)
+        for i, (column, off, factors) in enumerate(rows):
+            q = settle(column, first + i)
+            settled[first + i] = q
+            torch.sub(column, q, out=off).div_(sizes[i])
             if i + 1 < last - first:
-                block[i + 1 :].addr_(corner[i, i + 1 :], errors[i], alpha=-1.0)
-        error[:, first:last] = errors.t()
-        weight[:, last:].addmm_(errors.t(), upper[first:last, last:], alpha=-1.0)
-    return settled, error
+                block[i + 1 :].addr_(factors[i + 1 :], off, alpha=-1.0)
+        errors = error[first:last].t()
+        weight[:, last:].addmm_(errors, upper[first:last, last:], alpha=-1.0)
+    return settled.t(), error.t()

@@ -77,6 +77,26 @@ def test_accumulators_see_every_token_once(tiny_llama, tokens) -> None:
     assert hessian.n == tokens.numel()
 
 
+def test_observing_goes_no_further_than_the_last_layer_that_is_watched(tiny_llama, tokens) -> None:
+    block, walk = tiny_llama.model.layers[0], Walk(tiny_llama, tokens, batch_size=2)
+    names = ["self_attn.q_proj", "mlp.gate_proj", "mlp.down_proj"]
+    sizes, outputs = (64, 64, 128), []
+    whole, short = ({n: Hessian(k) for n, k in zip(names, sizes, strict=True)} for _ in range(2))
+    with watching(block, whole):
+        walk.run(block, keep=False)
+    handle = block.mlp.down_proj.register_forward_hook(lambda *seen: outputs.append(seen))
+    before = walk.hidden.clone()
+    walk.observe(block, short)
+    handle.remove()
+    assert not outputs
+    assert torch.equal(walk.hidden, before)
+    for name in names:
+        assert short[name].n == tokens.numel()
+        assert torch.equal(short[name].value(), whole[name].value())
+    walk.run(block, keep=True)  # nothing is left behind that would end this pass
+    assert not torch.equal(walk.hidden, before)
+
+
 def test_one_accumulator_for_several_layers_is_fed_once(tiny_llama, tokens) -> None:
     block, hessian = tiny_llama.model.layers[0], Hessian(64)
     walk = Walk(tiny_llama, tokens)

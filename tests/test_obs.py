@@ -87,7 +87,7 @@ def test_removing_one_weight_costs_what_the_surgeon_says() -> None:
     for p in range(8):
         # the weight to remove goes first, so that all others are free to answer
         order = torch.tensor([p, *(i for i in range(8) if i != p)])
-        upper = inverse_factor(hessian[order][:, order], damping=0.0).upper
+        upper = inverse_factor(hessian, damping=0.0, order=order).upper
         _, error = settle_columns(
             weight[:, order], upper, lambda column, i: column * 0 if i == 0 else column
         )
@@ -151,6 +151,19 @@ def test_the_hessian_does_not_depend_on_batches() -> None:
         many.add(part)
     assert torch.allclose(one.value(), 2 / 30 * x.t() @ x, atol=1e-6)
     assert torch.allclose(one.value(), many.value(), atol=1e-6)
+
+
+@pytest.mark.parametrize("n", [7, 300], ids=str)  # one run of rows, and more than one
+def test_another_order_is_that_of_the_hessian_put_in_order(n: int) -> None:
+    hessian = correlated(n, seed=13)
+    hessian[3], hessian[:, 3] = 0.0, 0.0
+    before = hessian.clone()
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(14))
+    found, expected = inverse_factor(hessian, order=order), inverse_factor(hessian[order][:, order])
+    assert torch.equal(found.upper, expected.upper)
+    assert torch.equal(found.dead, expected.dead)
+    assert found.dead.tolist() == [i == 3 for i in order.tolist()]
+    assert torch.equal(hessian, before)
 
 
 def test_a_dead_input_disturbs_nobody() -> None:

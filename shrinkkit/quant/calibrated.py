@@ -19,7 +19,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from shrinkkit.calibration import Walk, calibrate, watching
+from shrinkkit.calibration import Walk, calibrate
 from shrinkkit.errors import InputError, near_matches, require_choice
 from shrinkkit.invariance import norm_groups, rescale
 from shrinkkit.obs import Hessian
@@ -243,8 +243,7 @@ def hessians(
     ]
     groups = [names for names in groups if names]
     collected = {names[0]: Hessian(block.get_submodule(names[0]).in_features) for names in groups}
-    with watching(block, collected):
-        walk.run(block, keep=False)
+    walk.observe(block, collected)
     return [(names, collected.pop(names[0]).value()) for names in groups]
 
 

@@ -28,7 +28,13 @@ import torch
 
 from shrinkkit.errors import InputError
 from shrinkkit.obs import inverse_factor, settle_columns
-from shrinkkit.quant.affine import choose_qparams, code_bounds, dequantize, search_qparams
+from shrinkkit.quant.affine import (
+    choose_qparams,
+    code_bounds,
+    dequantize,
+    expand,
+    search_qparams,
+)
 from shrinkkit.quant.formats import Format
 from shrinkkit.quant.scales import scale_exponent
 
@@ -114,18 +120,18 @@ def gptq(
         def before(now: torch.Tensor, first: int) -> None:
             state.choose(now, first, min(first + columns, now.shape[1]))
 
-    order = factor_of.order
-    q = torch.empty(weight.shape, dtype=torch.int16)
+    order = factor_of.order.tolist()
+    steps = torch.empty(weight.shape[1], weight.shape[0], dtype=torch.int16)  # column by column
 
     def settle(column: torch.Tensor, i: int) -> torch.Tensor:
-        j = int(order[i])
-        integers, real = state.round(column, j // columns)
-        q[:, j] = integers
+        integers, real = state.round(column, order[i] // columns)
+        steps[order[i]] = integers
         return real
 
     _, errors = settle_columns(
         weight[:, order], factor_of.upper, settle, block_size=block_size, before_block=before
     )
+    q = steps.t() + expand(state.zero_point, weight.shape, fmt).to(torch.int16)
     kind = torch.int8 if fmt.symmetric and fmt.code is None else torch.uint8
     error = errors.square().sum().item() / (2 * weight.shape[0])
     return Rounded(q.to(kind), state.scale, state.zero_point, error, factor_of.note)
@@ -144,8 +150,7 @@ def _ordered(hessian: torch.Tensor, damping: float, act_order: bool) -> _Ordered
     order = torch.arange(hessian.shape[0])
     if act_order:
         order = hessian.diagonal().argsort(descending=True, stable=True)
-        hessian = hessian[order][:, order]
-    factor = inverse_factor(hessian, damping)
+    factor = inverse_factor(hessian, damping, order)
     dead = torch.zeros_like(factor.dead)
     dead[order] = factor.dead
     return _Ordered(factor.upper, order, dead, factor.note)
@@ -165,6 +170,8 @@ class _Scales:
         self.columns = fmt.columns_per_scale(weight.shape[1])
         self.code = None if fmt.code is None else torch.tensor(fmt.code)
         self.bounds = None if fmt.code is None else code_bounds(fmt)
+        # of each group: its scales, and from where to where w / scale is on the grid; [rows] each
+        self.rows: list[tuple[torch.Tensor, ...]] = [()] * shape[1]
         self.exponent = None
         if fmt.row_exponent:  # of the whole row, though its groups may be chosen one by one
             self.exponent = scale_exponent(choose_qparams(weight, fmt)[0], fmt)
@@ -181,20 +188,21 @@ class _Scales:
         found = search_qparams(
             part, fmt, ratios=ratios, column_importance=counts, exponent=self.exponent
         )
-        at = slice(first // self.columns, first // self.columns + found[0].shape[1])
+        begin = first // self.columns
+        at = slice(begin, begin + found[0].shape[1])
         self.scale[:, at], self.zero_point[:, at] = found
+        low, high = fmt.qmin - self.zero_point[:, at], fmt.qmax - self.zero_point[:, at]
+        of_each = (tensor.float().t().contiguous() for tensor in (self.scale[:, at], low, high))
+        self.rows[at] = zip(*of_each, strict=True)
 
     def round(self, column: torch.Tensor, group: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Round one column [out] with its group's scales: (integers, what they mean)."""
-        fmt = self.fmt
-        scale, zero_point = self.scale[:, group], self.zero_point[:, group]
+        """Round one column [out] with its group's scales: (q - zero_point, what they mean)."""
+        scale, low, high = self.rows[group]
         if self.code is not None:
             q = torch.bucketize(column / scale, self.bounds)
-            return q.to(torch.int16), self.code[q] * scale
-        steps = (column / scale).round_()
-        steps = torch.minimum(steps, fmt.qmax - zero_point)
-        steps = torch.maximum(steps, fmt.qmin - zero_point)
-        return (steps + zero_point).to(torch.int16), steps * scale
+            return q, self.code[q] * scale
+        steps = (column / scale).round_().clamp_(low, high)
+        return steps, steps * scale
 
 
 _RATIOS = tuple(1 - 0.025 * i for i in range(-2, 17))

@@ -10,7 +10,8 @@ what they do with it, not in how they get at it. The walk is always this:
 
 So each block is calibrated on what it will really get, errors of the blocks before it included, and
 a method can repair some of them. Only one block has to be in memory at a time, with the windows'
-activations: 32 windows of 256 tokens are 19 MB for SmolLM2. Twice the forward pass is the price.
+activations: 32 windows of 256 tokens are 19 MB for SmolLM2. Twice the forward pass is the price,
+or a little less, because the first stops at the last layer that somebody watches.
 
 `Walk` holds the activations between blocks, `walk_blocks` takes them from block to block, and
 `calibrate` is the two of them for a model that is in memory. A walk can begin in the middle: a run

@@ -177,9 +177,12 @@ def test_rows_are_measured_or_say_why_not(tiny_llama, tmp_path, monkeypatch):
 def test_options_name_what_they_know(tmp_path, capsys):
     options = side_by_side.options_of(["--only", "hqq, ours", "--cache", str(tmp_path)])
     assert (options.only, options.cache, options.quick) == ({"hqq", "ours"}, tmp_path, False)
-    with pytest.raises(SystemExit):
-        side_by_side.options_of(["--only", "hqqq"])
-    assert "not hqqq" in capsys.readouterr().err
+    assert options.grid is None
+    assert side_by_side.options_of(["--grid", "int3 g64"]).grid == "int3 g64"
+    for wrong, words in ((["--only", "hqqq"], "not hqqq"), (["--grid", "int5"], "int3 g64")):
+        with pytest.raises(SystemExit):
+            side_by_side.options_of(wrong)
+        assert words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ Wikipedia, from articles that no evaluation window comes from; the windows of gp
 are at most 4.35, 3.35 and 2.7 bits a weight, scales and zero points counted:
 
 - groups of 32 with 6-bit scales, GPTQ: 4.3 and 3.3 bits;
-- at 2.7 bits, a grid of 2 to 5 bits for each layer, chosen by `choose_formats`, GPTQ; then
-  `tune_scales` on the same windows.
+- at 2.7 bits, a grid of 2 to 5 bits for each layer, chosen by `choose_formats`, GPTQ.
+
+Each once more after `tune_scales` on the same windows; `seconds` are those of the tuning alone then.
 
 The rows land in data/results/low_bits.json.
 """
@@ -65,20 +66,20 @@ if __name__ == "__main__":
         rows.append(found | scores(plain, tokens) | {"seconds": seconds if formats else None})
 
     add(32.0, "fp32", "", model, None, time.perf_counter())
-    data = {"head_bits": None, "batch_size": 8}
-    for budget, bits in ((4.35, 4), (3.35, 3)):
-        began = time.perf_counter()
-        formats = dict.fromkeys(shapes, int_format(bits, **SMALL_SCALES))
-        small = gptq_model(model, calibration, formats=formats, **data)
-        add(budget, f"int{bits} g32", "GPTQ, 6-bit scales", small, formats, began)
-    began = time.perf_counter()
-    formats = choose_formats(model, calibration[:8], OFFERED, 2.7)
-    small = gptq_model(model, calibration, formats=formats, **data)
-    add(2.7, "2 to 5 bits", "mixed precision, GPTQ", small, formats, began)
-    began = time.perf_counter()
     tuning = TUNING | ({"steps": 2} if options.quick else {})
-    small = tune_scales(small, model, calibration, **tuning)
-    add(2.7, "2 to 5 bits", "the same, scales tuned", small, formats, began)
+    fixed, mixed = "GPTQ, 6-bit scales", "mixed precision, GPTQ"
+    classes = ((4.35, "int4 g32", fixed), (3.35, "int3 g32", fixed), (2.7, "2 to 5 bits", mixed))
+    for budget, grid, method in classes:
+        began = time.perf_counter()
+        if method == mixed:
+            formats = choose_formats(model, calibration[:8], OFFERED, budget)
+        else:
+            formats = dict.fromkeys(shapes, int_format(int(budget), **SMALL_SCALES))
+        small = gptq_model(model, calibration, formats=formats, head_bits=None, batch_size=8)
+        add(budget, grid, method, small, formats, began)
+        began = time.perf_counter()
+        small = tune_scales(small, model, calibration, **tuning)
+        add(budget, grid, f"{method}, tuned", small, formats, began)
     against_first(rows)
     finish(
         "low_bits",

@@ -55,6 +55,7 @@ OURS = {
     "gptq": "shrinkkit, GPTQ",
     "small_scales": "shrinkkit, GPTQ, groups of 32 with 6-bit scales",
     "awq": "shrinkkit, AWQ then GPTQ",
+    "tuned": "shrinkkit, GPTQ, tuned scales",
 }
 TIME_LIMIT_S = 1800
 

@@ -34,8 +34,9 @@ from shrinkkit.errors import InputError, require_choice
 from shrinkkit.export.pack_quantized import Scheme, compressed_state, scheme_of
 from shrinkkit.files import write_atomically
 from shrinkkit.quant import QuantizedEmbedding, QuantizedLinear
-from shrinkkit.quant.decoding import generation_config_to_save, refuse_fused
-from shrinkkit.surgery import is_compressed, output_head
+from shrinkkit.quant.decoding import generation_config_to_save
+from shrinkkit.quant.io import require_quantized
+from shrinkkit.surgery import output_head
 
 FILE = "model.safetensors"
 FORMAT = "pack-quantized"
@@ -106,14 +107,7 @@ def save_compressed_tensors(
 
     folder = Path(folder)
     require_choice("dtype", dtype, (torch.bfloat16, torch.float32))
-    refuse_fused(model)
-    if not is_compressed(model):
-        raise InputError(
-            "This model has no quantized layer; use model.save_pretrained(folder), or quantize it "
-            "first with quantize_model(model, bits=4)."
-        )
-    if not hasattr(model, "config"):
-        raise InputError("save_compressed_tensors needs a transformers model (one with a config).")
+    require_quantized("save_compressed_tensors", model)
     if folder.exists() and not (folder.is_dir() and _may_replace(folder)):
         raise InputError(
             f"folder={str(folder)!r} exists and was not written by this export; name a new folder."

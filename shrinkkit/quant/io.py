@@ -132,14 +132,7 @@ def save(model: nn.Module, folder: str | Path, tokenizer: Any = None) -> Path:
     from safetensors.torch import save_file
 
     folder = Path(folder)
-    refuse_fused(model)
-    if not is_compressed(model):
-        raise InputError(
-            "This model has no quantized layer; use model.save_pretrained(folder), or quantize it "
-            "first with quantize_model(model, bits=4)."
-        )
-    if not hasattr(model, "config"):
-        raise InputError("save needs a transformers model (one with a config).")
+    require_quantized("save", model)
     refuse_foreign(folder)
     tensors, recipe = tensors_of(model)
     recipe["architecture"] = type(model).__name__
@@ -155,6 +148,18 @@ def save(model: nn.Module, folder: str | Path, tokenizer: Any = None) -> Path:
         if tokenizer is not None:
             tokenizer.save_pretrained(temporary)
     return folder
+
+
+def require_quantized(function: str, model: nn.Module) -> None:
+    """Raise InputError for a model that cannot be saved as a quantized one, naming the function."""
+    refuse_fused(model)
+    if not is_compressed(model):
+        raise InputError(
+            "This model has no quantized layer; use model.save_pretrained(folder), or quantize it "
+            "first with quantize_model(model, bits=4)."
+        )
+    if not hasattr(model, "config"):
+        raise InputError(f"{function} needs a transformers model (one with a config).")
 
 
 def refuse_foreign(folder: Path) -> None:

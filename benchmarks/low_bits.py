@@ -9,7 +9,7 @@ are at most 4.35, 3.35 and 2.7 bits a weight, scales and zero points counted:
 - groups of 32 with 6-bit scales, GPTQ: 4.3 and 3.3 bits;
 - at 2.7 bits, a grid of 2 to 5 bits for each layer, chosen by `choose_formats`, GPTQ.
 
-Each once more after `tune_scales` on the same windows; `seconds` are those of the tuning alone then.
+Each once more after `tune_scales` on the same windows; seconds are those of the tuning alone then.
 
 The rows land in data/results/low_bits.json.
 """

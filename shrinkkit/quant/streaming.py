@@ -33,7 +33,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from shrinkkit.allocator import large_pieces_given_back
+from shrinkkit.allocator import give_back, large_pieces_given_back
 from shrinkkit.calibration import Walk, walk_blocks
 from shrinkkit.errors import InputError, require_int
 from shrinkkit.files import lock, sha256_of
@@ -186,6 +186,7 @@ def _quantize_blocks(
             unfinished.save_part(numbers[name], tensors, {"layers": layers, "notes": notes})
             unfinished.save_hidden(numbers[name] + 1, walk.hidden)
             skeleton.empty(name)
+            give_back()  # or gaps between small pieces add up, block by block
 
         return finish
 

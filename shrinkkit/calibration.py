@@ -113,8 +113,9 @@ class Walk:
             layers run (`shared_inputs` finds it). What the last layer would compute is not needed,
             and neither is what comes after it: a quarter of the work, where that is `down_proj`.
         """
-        last = _Last(accumulators[list(accumulators)[-1]])
-        watched = {**accumulators, list(accumulators)[-1]: last}
+        *_, last = accumulators.values()
+        ends = _Last(last)
+        watched = {name: ends if one is last else one for name, one in accumulators.items()}
         with evaluating(block), watching(block, watched):
             for rows in self._split(self.hidden):
                 with suppress(_Caught):

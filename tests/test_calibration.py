@@ -100,9 +100,12 @@ def test_observing_goes_no_further_than_the_last_layer_that_is_watched(tiny_llam
 def test_one_accumulator_for_several_layers_is_fed_once(tiny_llama, tokens) -> None:
     block, hessian = tiny_llama.model.layers[0], Hessian(64)
     walk = Walk(tiny_llama, tokens)
-    with watching(block, {"self_attn.q_proj": hessian, "self_attn.k_proj": hessian}):
+    both = {"self_attn.q_proj": hessian, "self_attn.k_proj": hessian}
+    with watching(block, both):
         walk.run(block, keep=False)
     assert hessian.n == tokens.numel()
+    walk.observe(block, both)
+    assert hessian.n == 2 * tokens.numel()
 
 
 def test_who_shares_an_input(tiny_llama, tokens) -> None:

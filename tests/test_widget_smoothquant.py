@@ -9,7 +9,6 @@ from shrinkkit.errors import InputError
 from shrinkkit.widgets.smoothquant import (
     draw_channels,
     draw_smoothing,
-    draw_so_far,
     sample_layer,
     smoothing_widget,
 )
@@ -50,15 +49,6 @@ def test_moving_a_slider_redraws():
     assert "At alpha 0.5 the output" in widget.sentence.value
 
 
-def test_every_version_so_far_is_named():
-    points = {"int4": (4.3, 30.0), "W8A8": (8.0, 23.0), "int8": (8.0, 22.6)}
-    drawing = draw_so_far(points, 22.5)
-    texts = [text.get_text() for text in drawing.figure.axes[0].texts]
-    assert set(points) <= set(texts)
-    assert "int4 4.30 bits, 30.0" in drawing.words
-
-
-@pytest.mark.parametrize("draw", [lambda: draw_channels({}, "T"), lambda: draw_so_far({}, 1.0)])
-def test_nothing_to_draw_is_refused(draw):
+def test_nothing_to_draw_is_refused():
     with pytest.raises(InputError, match="is empty"):
-        draw()
+        draw_channels({}, "T")

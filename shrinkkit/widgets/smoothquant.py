@@ -1,4 +1,4 @@
-"""Draw what lesson 04 finds: channels that stick out, how smoothing levels them, what it costs.
+"""Draw what lesson 04 finds: channels that stick out, how smoothing levels them.
 
 The lesson measures in its own cells; only the drawing is here. Each function takes plain tensors
 or numbers and returns a `Drawing`, the figure and the same in words, for `plotting.show(*drawing)`.
@@ -13,7 +13,7 @@ import ipywidgets as ipw
 import torch
 
 from shrinkkit.errors import InputError
-from shrinkkit.plotting import INK, label_points, mark
+from shrinkkit.plotting import INK, mark
 from shrinkkit.quant.smoothquant import output_errors, smoothing_scale
 from shrinkkit.widgets.drawing import Drawing, Explorer, new_axes, plain_log
 
@@ -137,44 +137,4 @@ def smoothing_widget() -> ipw.VBox:
             ),
         },
         draw,
-    )
-
-
-def draw_so_far(points: Mapping[str, tuple[float, float]], reference: float) -> Drawing:
-    """Draw perplexity, logarithmic, against bits per weight for every recorded version.
-
-    points: {version: (bits per weight, perplexity)}; one point each, labelled.
-    reference: fp32's perplexity, a dashed line.
-    Raises InputError for nothing to draw.
-    """
-    if not points:
-        raise InputError("points is empty: there are no recorded rows to draw.")
-    figure, ax = new_axes(8.2, 5.0)
-    across, up = zip(*points.values(), strict=True)
-    w8a8 = ["W8A8" in name for name in points]
-    for number, picked, label in (
-        (0, False, "weights alone"),
-        (1, True, "weights and activations"),
-    ):
-        chosen = [i for i, yes in enumerate(w8a8) if yes is picked]
-        look = mark(number)
-        ax.plot([across[i] for i in chosen], [up[i] for i in chosen], look.marker, color=look.color,
-                linestyle="", markersize=9, label=label)  # fmt: skip
-    ax.axhline(reference, color=mark(2).color, linestyle="--", marker="", label="fp32")
-    ax.set_yscale("log")
-    ax.set_ylim(min(reference, *up) / 1.3, max(up) * 1.6)
-    ax.set_xlim(min(across) - 0.6, max(across) + 2.6)
-    plain_log(ax)
-    ax.set_xlabel("bits per weight, scales counted")
-    ax.set_ylabel("perplexity on Wikipedia, logarithmic")
-    ax.set_title("Bits per weight against perplexity, so far", pad=26)
-    ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, borderaxespad=0.1, fontsize=9)
-    label_points(ax, across, up, list(points), fontsize=8.5)
-    listed = "; ".join(
-        f"{name} {bits:.2f} bits, {value:.1f}" for name, (bits, value) in points.items()
-    )
-    return Drawing(
-        figure,
-        "Scatter chart of perplexity, logarithmic, against bits per weight, with a dashed line at "
-        f"fp32's {reference:.1f}. {listed}.",
     )

@@ -21,6 +21,7 @@ BOTH_COLUMNS = {
     "perplexity_news": "news",
     "perplexity_news_vs_fp32": "x fp32 ",
 }
+TUNING = {"steps": 24, "batch_size": 4, "learning_rate": 5e-3}  # of `tune_scales`
 
 
 def evaluation_windows(n_samples: int) -> dict[str, torch.Tensor]:

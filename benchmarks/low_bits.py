@@ -20,6 +20,7 @@ import time
 
 from common import (
     BOTH_COLUMNS,
+    TUNING,
     against_first,
     arguments,
     calibration_windows,
@@ -48,7 +49,6 @@ OFFERED = [
     int_format(4, **SMALL_SCALES),
     int_format(5, **SMALL_SCALES),
 ]
-TUNING = {"steps": 24, "batch_size": 4, "learning_rate": 5e-3}
 
 if __name__ == "__main__":
     options = arguments(__doc__)
@@ -67,14 +67,14 @@ if __name__ == "__main__":
 
     add(32.0, "fp32", "", model, None, time.perf_counter())
     tuning = TUNING | ({"steps": 2} if options.quick else {})
-    fixed, mixed = "GPTQ, 6-bit scales", "mixed precision, GPTQ"
-    classes = ((4.35, "int4 g32", fixed), (3.35, "int3 g32", fixed), (2.7, "2 to 5 bits", mixed))
-    for budget, grid, method in classes:
+    for budget, bits in ((4.35, 4), (3.35, 3), (2.7, None)):
         began = time.perf_counter()
-        if method == mixed:
-            formats = choose_formats(model, calibration[:8], OFFERED, budget)
+        if bits:
+            grid, method = f"int{bits} g32", "GPTQ, 6-bit scales"
+            formats = dict.fromkeys(shapes, int_format(bits, **SMALL_SCALES))
         else:
-            formats = dict.fromkeys(shapes, int_format(int(budget), **SMALL_SCALES))
+            grid, method = "2 to 5 bits", "mixed precision, GPTQ"
+            formats = choose_formats(model, calibration[:8], OFFERED, budget)
         small = gptq_model(model, calibration, formats=formats, head_bits=None, batch_size=8)
         add(budget, grid, method, small, formats, began)
         began = time.perf_counter()

@@ -96,15 +96,13 @@ class Walk:
     def _split(self, rows: torch.Tensor) -> Iterable[torch.Tensor]:
         return rows.split(self.batch_size)
 
-    def run(self, block: nn.Module, *, keep: bool) -> None:
-        """Send all windows through a block; `keep` makes what comes out the new `hidden`."""
+    def run(self, block: nn.Module) -> None:
+        """Send all windows through a block; what comes out is the new `hidden`."""
         with evaluating(block):
             for start in range(0, len(self.hidden), self.batch_size):
                 rows = slice(start, start + self.batch_size)
                 out = block(self.hidden[rows], **self.options)
-                out = out[0] if isinstance(out, tuple) else out
-                if keep:
-                    self.hidden[rows] = out
+                self.hidden[rows] = out[0] if isinstance(out, tuple) else out
 
     def observe(self, block: nn.Module, accumulators: Mapping[str, Accumulator]) -> None:
         """Send all windows into a block, as far as the last layer that is watched.
@@ -212,7 +210,7 @@ def walk_blocks(
     bar = tqdm(left, desc=label, unit="block", leave=False, initial=done, total=len(blocks))
     for name, block in bar:
         finish = visit(name, block, walk)
-        walk.run(block, keep=True)
+        walk.run(block)
         require_finite(f"the output of {name}", walk.hidden)
         if finish is not None:
             finish()

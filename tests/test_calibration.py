@@ -55,7 +55,7 @@ def test_a_walk_can_begin_in_the_middle(tiny_llama, tokens) -> None:
     blocks, visited = decoder_blocks(tiny_llama), []
     whole, half = Walk(tiny_llama, tokens), Walk(tiny_llama, tokens)
     walk_blocks(whole, blocks, lambda *seen: visited.append(seen[0]), label="all")
-    half.run(tiny_llama.model.layers[0], keep=True)
+    half.run(tiny_llama.model.layers[0])
     walk_blocks(half, blocks, lambda *seen: visited.append(seen[0]), done=1, label="the rest")
     assert visited == ["model.layers.0", "model.layers.1", "model.layers.1"]
     assert torch.equal(half.hidden, whole.hidden)
@@ -70,10 +70,10 @@ def test_accumulators_see_every_token_once(tiny_llama, tokens) -> None:
     walk = Walk(tiny_llama, tokens, batch_size=2)
     block = tiny_llama.model.layers[0]
     with watching(block, {"mlp.down_proj": hessian}):
-        walk.run(block, keep=False)
+        walk.run(block)
     assert hessian.n == tokens.numel()
     assert torch.allclose(hessian.value(), 2 / len(x) * x.t() @ x, atol=1e-5)
-    walk.run(block, keep=False)  # nobody watches any more
+    walk.run(block)  # nobody watches any more
     assert hessian.n == tokens.numel()
 
 
@@ -83,7 +83,7 @@ def test_observing_goes_no_further_than_the_last_layer_that_is_watched(tiny_llam
     sizes, outputs = (64, 64, 128), []
     whole, short = ({n: Hessian(k) for n, k in zip(names, sizes, strict=True)} for _ in range(2))
     with watching(block, whole):
-        walk.run(block, keep=False)
+        Walk(tiny_llama, tokens, batch_size=2).run(block)
     handle = block.mlp.down_proj.register_forward_hook(lambda *seen: outputs.append(seen))
     before = walk.hidden.clone()
     walk.observe(block, short)
@@ -93,7 +93,7 @@ def test_observing_goes_no_further_than_the_last_layer_that_is_watched(tiny_llam
     for name in names:
         assert short[name].n == tokens.numel()
         assert torch.equal(short[name].value(), whole[name].value())
-    walk.run(block, keep=True)  # nothing is left behind that would end this pass
+    walk.run(block)  # nothing is left behind that would end this pass
     assert not torch.equal(walk.hidden, before)
 
 
@@ -102,7 +102,7 @@ def test_one_accumulator_for_several_layers_is_fed_once(tiny_llama, tokens) -> N
     walk = Walk(tiny_llama, tokens)
     both = {"self_attn.q_proj": hessian, "self_attn.k_proj": hessian}
     with watching(block, both):
-        walk.run(block, keep=False)
+        walk.run(block)
     assert hessian.n == tokens.numel()
     walk.observe(block, both)
     assert hessian.n == 2 * tokens.numel()

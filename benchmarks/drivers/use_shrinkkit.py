@@ -7,12 +7,12 @@ import os
 import torch
 from driver import Job, run
 
+from benchmarks.common import TUNING
 from shrinkkit import awq_model, gptq_model, quantize_model
 from shrinkkit.quant import int_format, tune_scales
 from shrinkkit.surgery import find_linears
 
 METHOD = os.environ["SHRINKKIT_METHOD"]
-TUNING = {"steps": 24, "batch_size": 4, "learning_rate": 5e-3}
 SETTINGS = {
     "small_scales": "asymmetric, groups of 32 with 6-bit scales",
     "tuned": f"asymmetric; {TUNING['steps']} steps of tuning scales and norms",

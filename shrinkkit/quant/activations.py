@@ -78,7 +78,7 @@ def int_matmul(xq: torch.Tensor, wq: torch.Tensor) -> torch.Tensor:
     >>> int_matmul(torch.tensor([[2, -3]]).char(), torch.tensor([[5, 1], [0, 4]]).char())
     tensor([[  7, -12]], dtype=torch.int32)
     """
-    if xq.device.type == "cpu" and kernels.has_vnni():
+    if xq.device.type == "cpu" and kernels.kernel.has_vnni():
         return torch._int_mm(xq, wq.t())
     y = torch.zeros(xq.shape[0], wq.shape[0], dtype=torch.int32, device=xq.device)
     for start in range(0, xq.shape[1], EXACT_COLUMNS):

@@ -76,7 +76,7 @@ def test_the_layer_by_hand():
 @pytest.mark.parametrize("shape", [(1, 16, 16), (3, 17, 5), (33, 1536, 64), (2, 3000, 7)], ids=str)
 def test_products_are_exact(shape, vnni, monkeypatch):
     if not vnni:
-        monkeypatch.setattr(kernels, "has_vnni", lambda: False)
+        monkeypatch.setattr(kernels.kernel, "has_vnni", lambda: False)
     rows, columns, out = shape
     generator = torch.Generator().manual_seed(0)
     xq = torch.randint(-127, 128, (rows, columns), generator=generator, dtype=torch.int8)

@@ -20,10 +20,10 @@ import torch
 from shrinkkit.quant.formats import Format
 from shrinkkit.quant.kernels.int4 import INT4, kernel_group
 from shrinkkit.quant.kernels.int8 import INT8
-from shrinkkit.quant.kernels.kernel import Kernel, has_vnni
+from shrinkkit.quant.kernels.kernel import Kernel
 from shrinkkit.quant.kernels.unpacked import UNPACK
 
-__all__ = ["INT4", "INT8", "UNPACK", "Kernel", "choose_kernel", "has_vnni"]
+__all__ = ["INT4", "INT8", "UNPACK", "Kernel", "choose_kernel"]
 
 
 def choose_kernel(fmt: Format, shape: tuple[int, int], device: torch.device | str) -> Kernel:

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from shrinkkit import load_text
+from shrinkkit.cli.report import show_rows, write_rows
 from shrinkkit.measure import perplexity, record
-from shrinkkit.report import show_rows, write_rows
 
 TEXT_COLUMNS = {"perplexity_wikipedia": "Wikipedia", "perplexity_news": "news"}
 BOTH_COLUMNS = {

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from common import arguments, finish
 
-from shrinkkit.bench import bench_decode
+from shrinkkit.cli.bench import bench_decode
 
 if __name__ == "__main__":
     options = arguments(__doc__)

@@ -30,15 +30,9 @@ from common import (
 )
 
 from shrinkkit import load_model
-from shrinkkit.quant import (
-    choose_formats,
-    dequantize_model,
-    gptq_model,
-    int_format,
-    tune_scales,
-)
-from shrinkkit.quant.budget import mean_bits
-from shrinkkit.surgery import find_linears
+from shrinkkit.quant import choose_formats, dequantize_model, gptq_model, int_format, tune_scales
+from shrinkkit.quant.ptq.budget import mean_bits
+from shrinkkit.surgery.parts import find_linears
 
 SMALL_SCALES = {"group_size": 32, "scale_bits": 6}
 OFFERED = [

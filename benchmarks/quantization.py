@@ -27,7 +27,7 @@ from shrinkkit.quant import (
     quantize_model,
     save,
 )
-from shrinkkit.surgery import find_linears
+from shrinkkit.surgery.parts import find_linears
 
 GRIDS = {
     "int8 per channel": (int_format(8), False),

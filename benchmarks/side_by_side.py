@@ -38,8 +38,8 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from shrinkkit import load_model, load_tokenizer
-from shrinkkit.files import cache_dir
-from shrinkkit.surgery import find_linears
+from shrinkkit.surgery.parts import find_linears
+from shrinkkit.system.files import cache_dir
 
 DRIVERS = Path(__file__).resolve().parent / "drivers"
 GRIDS = {"int4 g64": (4, 64), "int3 g64": (3, 64)}

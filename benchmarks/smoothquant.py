@@ -15,12 +15,7 @@ from common import arguments, evaluation_windows, finish, scores
 from tqdm.auto import tqdm
 
 from shrinkkit import load_model, load_text, load_tokenizer
-from shrinkkit.measure import (
-    bits_per_weight,
-    encode,
-    encoder_latency,
-    prefill_speed_paired,
-)
+from shrinkkit.measure import bits_per_weight, encode, encoder_latency, prefill_speed_paired
 from shrinkkit.quant import quantize_activations, quantize_model, smooth_quantize
 
 

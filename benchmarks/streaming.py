@@ -29,10 +29,10 @@ from common import arguments, finish
 from safetensors.torch import save_file
 from tqdm.auto import tqdm
 
-from shrinkkit.files import sha256_of, size_of
 from shrinkkit.measure import peak_rss
 from shrinkkit.quant import gptq_checkpoint
-from shrinkkit.quant.partial import Partial
+from shrinkkit.quant.store.partial import Partial
+from shrinkkit.system.files import sha256_of, size_of
 
 N_SAMPLES, SEQ_LEN, SEED = 8, 128, 0
 MIB = 2**20

@@ -17,11 +17,11 @@ except PackageNotFoundError:  # a checkout that was never installed
     __version__ = "0+unknown"
 
 _HOME = {
-    "load_model": "shrinkkit.models",
-    "load_tokenizer": "shrinkkit.models",
-    "provenance": "shrinkkit.models",
-    "load_text": "shrinkkit.text",
-    "load_task": "shrinkkit.tasks",
+    "load_model": "shrinkkit.loading",
+    "load_tokenizer": "shrinkkit.sources.models",
+    "provenance": "shrinkkit.sources.models",
+    "load_text": "shrinkkit.sources.text",
+    "load_task": "shrinkkit.sources.tasks",
     "quantize_model": "shrinkkit.quant",
     "gptq_model": "shrinkkit.quant",
     "awq_model": "shrinkkit.quant",
@@ -40,7 +40,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(
             f"shrinkkit has no {name!r}; it has {', '.join(sorted(_HOME))}, and the modules quant, "
-            "measure, surgery, models, text, tasks, checks."
+            "measure, surgery, calibration, train, export, checks."
         )
     return getattr(import_module(_HOME[name]), name)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shrinkkit.cli import app
+from shrinkkit.cli.app import app
 
 if __name__ == "__main__":
     app(prog_name="shrinkkit")

@@ -22,10 +22,18 @@ import numpy as np
 import torch
 from storybook_card import write_card
 
-from shrinkkit.files import data_dir, sha256_of, write_atomically
-from shrinkkit.lm import RECIPES, Corpus, KneserNey, Run, read_corpus, train_lm, training_speed
-from shrinkkit.lm.corpus import in_hash_order
 from shrinkkit.measure import record
+from shrinkkit.system.files import data_dir, sha256_of, write_atomically
+from shrinkkit.train.lm import (
+    PRESETS,
+    Corpus,
+    KneserNey,
+    Run,
+    read_corpus,
+    train_lm,
+    training_speed,
+)
+from shrinkkit.train.lm.corpus import in_hash_order
 
 NAMES = ("storybook", "storybook-small")
 HELD_OUT_BOOKS = 5
@@ -80,19 +88,19 @@ def counting_rows(corpus: Corpus) -> list[dict]:
 
 def model_row(name: str, run: Run, corpus: Corpus) -> dict:
     """Put together what is recorded of one trained model."""
-    recipe = RECIPES[name]
-    speed = training_speed(recipe)
+    settings = PRESETS[name]
+    speed = training_speed(settings)
     return {
         "model": name,
         "bits_per_byte": run.bits_per_byte,
-        "n_parameters": recipe.n_parameters(),
-        "steps": recipe.steps,
-        "train_tokens": recipe.n_tokens(),
+        "n_parameters": settings.n_parameters(),
+        "steps": settings.steps,
+        "train_tokens": settings.n_tokens(),
         "train_bytes": corpus.n_bytes,
         "corpus_tokens": len(corpus.stream),
         "held_out_bytes": sum(document.n_bytes for document in corpus.held_out),
         "train_seconds": run.seconds,
-        "train_tokens_per_s": recipe.n_tokens() / run.seconds,
+        "train_tokens_per_s": settings.n_tokens() / run.seconds,
         "step_tokens_per_s": speed.median,
         "file_bytes": (run.folder / "model.safetensors").stat().st_size,
         "sha256": sha256_of(run.folder / "model.safetensors"),
@@ -101,16 +109,16 @@ def model_row(name: str, run: Run, corpus: Corpus) -> dict:
 
 def pin(row: dict) -> dict:
     """Return what data/shipped.json says of a model: its hash, and what it is in a sentence."""
-    recipe = RECIPES[row["model"]]
+    settings = PRESETS[row["model"]]
     twin = "" if row["model"] == NAMES[0] else f", {NAMES[0]}'s small twin without a teacher"
     return {
         "version": "1",
         "sha256": row["sha256"],
         "size_bytes": row["file_bytes"],
-        "architecture": f"decoder (Llama): {recipe.layers} layers, hidden {recipe.hidden}, "
-        f"{recipe.heads} query and {recipe.kv_heads} key-value heads, "
+        "architecture": f"decoder (Llama): {settings.layers} layers, hidden {settings.hidden}, "
+        f"{settings.heads} query and {settings.kv_heads} key-value heads, "
         f"{row['n_parameters'] / 1e6:.1f} M parameters, tied embeddings, "
-        f"vocabulary {recipe.vocab_size:,}",
+        f"vocabulary {settings.vocab_size:,}",
         "licence": "Apache-2.0",
         "note": f"A small language model{twin}, trained from scratch on children's books by "
         "tools/make_storybook.py. Genuine fp32: its weights have never been quantized",
@@ -143,19 +151,19 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/storybook"))
     parser.add_argument("--only", choices=NAMES, help="train this one and stop")
     options = parser.parse_args()
-    recipe = RECIPES[NAMES[0]]
+    settings = PRESETS[NAMES[0]]
     with tempfile.TemporaryDirectory() as text:
         held_out = gather(options.books, options.encyclopedia, Path(text))
-        shape = {"vocab_size": recipe.vocab_size, "seq_len": recipe.seq_len}
+        shape = {"vocab_size": settings.vocab_size, "seq_len": settings.seq_len}
         corpus = read_corpus(text, held_out=held_out, **shape)
     if options.only:
-        train_lm(corpus, RECIPES[options.only], options.work / options.only)
+        train_lm(corpus, PRESETS[options.only], options.work / options.only)
         return
-    runs = {name: train_lm(corpus, RECIPES[name], options.work / name) for name in NAMES}
+    runs = {name: train_lm(corpus, PRESETS[name], options.work / name) for name in NAMES}
     rows = [model_row(name, run, corpus) for name, run in runs.items()]
     for row, run in zip(rows, runs.values(), strict=True):
         row |= {f"bits_per_byte_{Path(title).stem}": v for title, v in run.by_file.items()}
-    record("storybook", rows + counting_rows(corpus), seed=recipe.seed)
+    record("storybook", rows + counting_rows(corpus), seed=settings.seed)
     record(
         "storybook_curve",
         [
@@ -165,7 +173,7 @@ def main() -> None:
             if "bits_per_byte" in row or row["step"] % 20 == 0 or row["step"] == 1
         ],
         key=("model", "step"),
-        seed=recipe.seed,
+        seed=settings.seed,
     )
     for name, run in runs.items():
         with write_atomically(data_dir() / name) as temporary:

@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-from shrinkkit.files import write_atomically
+from shrinkkit.system.files import write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
 START = "<!-- results:start (python tools/stamp_results.py) -->"

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import matplotlib as mpl
 
-from shrinkkit.files import data_dir
-from shrinkkit.lm import RECIPES
-from shrinkkit.plotting import course_style, mark
+from shrinkkit.figures.style import course_style, mark
+from shrinkkit.system.files import data_dir
+from shrinkkit.train.lm import PRESETS
 
 # Short runs before the long one, each repeatable with `shrinkkit train-lm` and these options; bits
 # per byte at the end of the run (small runs on the first two held-out books, long ones on all five).
@@ -74,7 +74,7 @@ def draw_curve(path: Path) -> None:
 def card(name: str, folder: Path) -> str:
     """Return the text of a model card."""
     table = {row["model"]: row for row in rows("storybook")}
-    row, other, recipe = table[name], table[OTHER[name]], RECIPES[name]
+    row, other, settings = table[name], table[OTHER[name]], PRESETS[name]
     ngram, xz = table["5-gram Kneser-Ney"], table["xz"]
     books = {
         k.removeprefix("bits_per_byte_"): v
@@ -128,18 +128,18 @@ The shrinkkit project made it for its course, with `tools/make_storybook.py`, wh
 
 Line breaks inside paragraphs were joined; {row["train_bytes"] / 1e6:.1f} MB of text make
 {row["corpus_tokens"] / 1e6:.2f} million tokens of a byte-level BPE tokenizer with
-{recipe.vocab_size:,} entries, learnt from the same text.
+{settings.vocab_size:,} entries, learnt from the same text.
 
 ## How
 
 | | |
 | --- | --- |
-| architecture | Llama: {recipe.layers} layers, hidden {recipe.hidden}, {recipe.heads} query and {recipe.kv_heads} key-value heads, intermediate {recipe.intermediate}, tied embeddings, context {recipe.seq_len} |
+| architecture | Llama: {settings.layers} layers, hidden {settings.hidden}, {settings.heads} query and {settings.kv_heads} key-value heads, intermediate {settings.intermediate}, tied embeddings, context {settings.seq_len} |
 | parameters | {row["n_parameters"]:,} (fp32, {row["file_bytes"] / 1e6:.1f} MB) |
-| steps | {row["steps"]:,} of {recipe.batch_size} x {recipe.seq_len} tokens: {row["train_tokens"] / 1e6:.1f} million, {row["train_tokens"] / row["corpus_tokens"]:.1f} passes over the text |
-| optimizer | {"Muon for the blocks' matrices (peak learning rate " + f"{recipe.matrix_learning_rate:g}" + ", AdamW's scale), AdamW for the rest (" + f"{recipe.learning_rate:g})" if recipe.optimizer == "muon" else f"AdamW, peak learning rate {recipe.learning_rate:g}"} |
-| schedule | {recipe.warm_up:.0%} of the steps up, then down in a straight line to zero; weight decay {recipe.weight_decay:g}; gradients clipped at norm 1 |
-| seed | {recipe.seed} |
+| steps | {row["steps"]:,} of {settings.batch_size} x {settings.seq_len} tokens: {row["train_tokens"] / 1e6:.1f} million, {row["train_tokens"] / row["corpus_tokens"]:.1f} passes over the text |
+| optimizer | {"Muon for the blocks' matrices (peak learning rate " + f"{settings.matrix_learning_rate:g}" + ", AdamW's scale), AdamW for the rest (" + f"{settings.learning_rate:g})" if settings.optimizer == "muon" else f"AdamW, peak learning rate {settings.learning_rate:g}"} |
+| schedule | {settings.warm_up:.0%} of the steps up, then down in a straight line to zero; weight decay {settings.weight_decay:g}; gradients clipped at norm 1 |
+| seed | {settings.seed} |
 | machine | {row["cpu"]}, no GPU, torch {row["torch"]}, fp32 |
 | time | {row["train_seconds"]:,.0f} s on one or two threads of a machine that did other work at the same time ({row["train_tokens_per_s"]:,.0f} tokens a second, checkpoints and looks at the held-out books included); forward and backward alone, measured later on {row["threads"]} threads: {row["step_tokens_per_s"]:,.0f} tokens a second |
 
@@ -157,7 +157,7 @@ slower than fp32 on a CPU without units for it.
 ## How good
 
 Bits per byte on the five held-out books ({row["held_out_bytes"] / 1e6:.2f} MB, every byte counted, each token
-guessed from at least {recipe.seq_len // 2} tokens before it where there are that many):
+guessed from at least {settings.seq_len // 2} tokens before it where there are that many):
 
 | | bits per byte |
 | --- | ---: |

@@ -10,7 +10,7 @@ from driver import Job, run
 from benchmarks.common import TUNING
 from shrinkkit import awq_model, gptq_model, quantize_model
 from shrinkkit.quant import int_format, tune_scales
-from shrinkkit.surgery import find_linears
+from shrinkkit.surgery.parts import find_linears
 
 METHOD = os.environ["SHRINKKIT_METHOD"]
 SETTINGS = {

@@ -11,9 +11,10 @@ truth from numpy, from torch's own operators or by brute force. The package's ow
 function is closed meanwhile (`curtain.py`). "Positive", "not NaN" and "the loss fell" would not be
 checks.
 
-The checks of one lesson live in one file, as plain functions with a dict of names at the bottom;
-`judge.py` has what they share. A new lesson's file is added to `_LESSONS` below, and
-tests/exercises/README.md says what else it needs.
+Here is the machinery alone: `judge.py` compares, `mistakes.py` holds the usual wrong answers of an
+exercise, `inputs.py` draws what judges of several lessons use. The exercises stand in the lessons'
+rooms: the part of the name before the dot is the folder in shrinkkit/lessons/, and its
+`exercises.py` has a dict EXERCISES. A new room needs no line anywhere else.
 """
 
 from __future__ import annotations
@@ -23,28 +24,29 @@ import functools
 import sys
 import warnings
 from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
 
-from shrinkkit.checks import (
-    awq,
-    frontier,
-    gptq,
-    kv_cache,
-    measuring,
-    qat,
-    quantization,
-    smoothquant,
-)
 from shrinkkit.checks.curtain import unavailable
-from shrinkkit.checks.judge import Attempt, Exercise
-from shrinkkit.errors import CheckFailed, require_choice
+from shrinkkit.checks.judge import Exercise, Wrong, explained, judged
+from shrinkkit.errors import CheckFailed, InputError, near_matches, require_choice
 
-__all__ = ["check", "EXERCISES"]
+__all__ = ["check", "exercises", "rooms"]
 
-_LESSONS = (frontier, measuring, quantization, smoothquant, gptq, awq, qat, kv_cache)
 
-EXERCISES: dict[str, Exercise] = {
-    name: exercise for lesson in _LESSONS for name, exercise in lesson.EXERCISES.items()
-}
+def rooms() -> list[str]:
+    """List the lessons that have exercises, by the prefix of their checks; imports none of them."""
+    lessons = Path(__file__).parents[1] / "lessons"
+    return sorted(path.parent.name for path in lessons.glob("*/exercises.py"))
+
+
+def exercises(room: str) -> dict[str, Exercise]:
+    """Return the exercises of one lesson, {"lesson.exercise": Exercise}.
+
+    Raises InputError for a room that is not there; nothing is imported then.
+    """
+    require_choice("room", room, rooms())
+    return import_module(f"shrinkkit.lessons.{room}.exercises").EXERCISES
 
 
 def check(name: str, *functions: Callable) -> None:
@@ -62,21 +64,34 @@ def check(name: str, *functions: Callable) -> None:
     ...
     shrinkkit.errors.CheckFailed: quant.rtn is not right yet. ...
     """
-    exercise = EXERCISES[require_choice("name", name, EXERCISES)]
+    exercise = _find(name)
     try:
         _require_functions(name, functions, exercise.takes)
-        attempts = [
-            Attempt(fn, wanted) for fn, wanted in zip(functions, exercise.takes, strict=True)
-        ]
         # Under nbgrader anything on stderr costs the points, so a library's warning must not get
         # there; a learner's own progress bar goes to stdout, where it can be read.
         with warnings.catch_warnings(), contextlib.redirect_stderr(sys.stdout):
             warnings.simplefilter("ignore")
-            with unavailable(exercise.hides, map(_innermost, functions)):
-                exercise.judge(*attempts)
+            try:
+                with unavailable(exercise.hides, map(_innermost, functions)):
+                    judged(exercise, functions)
+            except Wrong as failed:
+                raise explained(exercise, failed) from None
     except CheckFailed as failure:
         raise _readable(CheckFailed(f"{name} is not right yet. {failure}")) from failure.__cause__
     print(f"\033[32mPassed: {name}\033[0m")
+
+
+def _find(name: str) -> Exercise:
+    """Return the exercise of a name; only a lesson's own room is ever imported."""
+    prefix = name.partition(".")[0] if isinstance(name, str) else ""
+    near = near_matches(prefix, rooms())
+    if not near:
+        raise InputError(
+            f"name must be an exercise such as 'quant.rtn', but {name!r} was given. The lessons "
+            f"that have exercises are called {', '.join(rooms())}."
+        )
+    known = exercises(near[0])
+    return known[require_choice("name", name, known)]
 
 
 def _require_functions(name: str, functions: tuple, takes: list[str]) -> None:

@@ -69,7 +69,7 @@ def _namespaces(functions: Iterable[Callable]) -> list[dict[str, Any]]:
 def unavailable(modules: Iterable[str], functions: Iterable[Callable]) -> Iterator[None]:
     """Make the functions of `modules` raise `CheckFailed` inside the `with` block.
 
-    modules: full names, such as "shrinkkit.quant.affine".
+    modules: full names, such as "shrinkkit.quant.grids.affine".
     functions: the learner's functions; one that is the package's own is refused.
     Raises CheckFailed when one of `functions` is the package's own.
     """

@@ -12,22 +12,25 @@ inside it, a `None`, an input changed in place become a message with the inputs'
 compares: type, shape, dtype, finite, values, in this order, because the first of these that is
 wrong explains the rest.
 
-A wrong value says little, so `close` takes lookalikes: what a known mistake would have returned on
-the same input. When the learner's result equals one of them, the message names that mistake. The
-truth must not come from the package: numpy, torch's own operators or brute force.
+A wrong value says little, so the exercise's known mistakes (`mistakes.py`) are judged too, up to
+the comparison that failed: when the learner's result equals what one of them returns there, the
+message names that mistake. The truth must not come from the package: numpy, torch's own operators
+or brute force.
 """
 
 from __future__ import annotations
 
 import inspect
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 
+from shrinkkit.checks.mistakes import Mistake, Mistakes
 from shrinkkit.errors import CheckFailed
 
 
@@ -37,10 +40,12 @@ class Exercise:
 
     judge: called with one `Attempt` for each of its parameters; raises CheckFailed.
     hides: modules of the package whose functions are closed meanwhile.
+    mistakes: the usual wrong answers, to name the one that a wrong result comes from.
     """
 
     judge: Callable[..., None]
     hides: tuple[str, ...] = ()
+    mistakes: Mistakes = field(default_factory=Mistakes)
 
     @property
     def takes(self) -> list[str]:
@@ -117,6 +122,89 @@ class Attempt:
         return f"`{call}` raised {type(error).__name__}{where}: {error}"
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """What `close` was asked to compare, and how closely."""
+
+    title: str
+    actual: Any
+    expected: torch.Tensor
+    hint: str
+    rtol: float
+    atol: float
+
+
+class Wrong(CheckFailed):
+    """A comparison that failed; `place` is its number among those of its run."""
+
+    def __init__(self, message: str, comparison: Comparison, place: int) -> None:
+        super().__init__(message)
+        self.comparison, self.place = comparison, place
+
+
+class _Reached(Exception):
+    """Ends the judging of a known mistake: `actual` is what it gives where the learner failed."""
+
+    def __init__(self, actual: Any) -> None:
+        self.actual = actual
+
+
+@dataclass
+class _Run:
+    """One run of a judge: how many comparisons it made, and the failed one that it looks for."""
+
+    place: int = 0
+    sought: Wrong | None = None
+
+
+_RUN: ContextVar[_Run] = ContextVar("run")
+
+
+def judged(exercise: Exercise, functions: Sequence[Callable]) -> None:
+    """Let an exercise's judge look at functions; its comparisons are counted.
+
+    Raises CheckFailed, or Wrong where a comparison failed.
+    """
+    _judge(exercise, functions, _Run())
+
+
+def explained(exercise: Exercise, failed: Wrong) -> CheckFailed:
+    """Name the known mistake that returns what was returned, where there is one.
+
+    Each mistake is judged like the learner's function, as far as the comparison that failed.
+    """
+    at = failed.comparison
+    found = {m.says: _answer_of(exercise, m, failed) for m in exercise.mistakes}
+    actual = at.actual
+    if not isinstance(actual, torch.Tensor):
+        return failed
+    says = _likely(actual, at.expected, found, at.rtol, at.atol)
+    return failed if says is None else CheckFailed(_looks(at, says))
+
+
+def _looks(at: Comparison, says: str) -> str:
+    return f"{at.title} is wrong: it looks as if {says}.{at.hint}"
+
+
+def _answer_of(exercise: Exercise, mistake: Mistake, failed: Wrong) -> Any:
+    """Return what a mistake gives at the comparison that failed; None where it gets no so far."""
+    try:
+        _judge(exercise, mistake.functions, _Run(sought=failed))
+    except _Reached as reached:
+        return reached.actual
+    except CheckFailed:
+        pass
+    return None
+
+
+def _judge(exercise: Exercise, functions: Sequence[Callable], run: _Run) -> None:
+    token = _RUN.set(run)
+    try:
+        exercise.judge(*map(Attempt, functions, exercise.takes))
+    finally:
+        _RUN.reset(token)
+
+
 def must(condition: bool, message: str) -> None:
     """Raise CheckFailed with the message unless the condition holds."""
     if not condition:
@@ -140,7 +228,6 @@ def close(
     expected: the truth. A float: a Python number, a numpy scalar or a 0-d tensor is expected.
     name: what the value is, for the message: "the scale".
     hint: what to look at, added to a message about values or shape.
-    lookalikes: "it looks as if <key>": the array or number that this mistake would have given.
     dtype: the exact dtype asked for; None asks for the same kind (floating point or integer).
     rtol, atol: |actual - expected| <= atol + rtol * |expected| passes.
     Raises CheckFailed at the first difference.
@@ -153,6 +240,12 @@ be 2. Divide by qmax.
     """
     title = name[:1].upper() + name[1:]
     hint = f" {hint}" if hint else ""
+    run = _RUN.get(_Run())
+    run.place += 1
+    if run.sought is not None:  # a known mistake is judged
+        if run.place == run.sought.place and title == run.sought.comparison.title:
+            raise _Reached(actual)
+        return
     if not isinstance(expected, torch.Tensor):
         actual = _number(actual, title)
         expected = torch.tensor(float(expected), dtype=torch.float64)
@@ -162,26 +255,29 @@ be 2. Divide by qmax.
         f"{type(actual).__name__} was returned.{hint}",
     )
     must(not actual.is_complex(), f"{title} is complex, and should be real.")
+    at = Comparison(title, actual, expected, hint, rtol, atol)
     right_shape = actual.shape == expected.shape
     off = None
     if right_shape:
         off = ~torch.isclose(actual.double(), expected.double(), rtol=rtol, atol=atol)
-    if off is None or bool(off.any()):
-        mistake = _likely(actual, expected, lookalikes or {}, rtol, atol)
-        must(mistake is None, f"{title} is wrong: it looks as if {mistake}.{hint}")
-    must(
-        right_shape,
-        f"{title} has shape {list(actual.shape)}, and should have {list(expected.shape)}.{hint}",
-    )
-    _same_dtype(actual, expected, title, dtype)
+    if (off is None or bool(off.any())) and lookalikes:
+        says = _likely(actual, expected, lookalikes, rtol, atol)
+        must(says is None, _looks(at, says or ""))
+    if not right_shape:
+        message = f"{title} has shape {list(actual.shape)}, and should have {list(expected.shape)}."
+        raise Wrong(message + hint, at, run.place)
     broken = ~torch.isfinite(actual)
-    if bool(broken.any()):
-        raise CheckFailed(
+    problem = _wrong_dtype(actual, expected, title, dtype)
+    if problem is None and bool(broken.any()):
+        problem = (
             f"{title} holds {int(broken.sum())} NaN or infinite value(s), the first at "
             f"{_first(broken)}. Where do you divide by zero?{hint}"
         )
-    if off is not None and bool(off.any()):
-        raise CheckFailed(_difference(actual, expected, off, title) + hint)
+    if problem is None and bool(off.any()):
+        problem = _difference(actual, expected, off, title) + hint
+    if problem is not None:
+        must(bool(off.any()), problem)  # right values, but not as they should be stored
+        raise Wrong(problem, at, run.place)
 
 
 def _likely(
@@ -202,8 +298,8 @@ def _likely(
 
     best, likely = 0.75, None
     for mistake, value in lookalikes.items():
-        alike = torch.tensor(np.array(value, dtype=np.float64))
-        if alike.shape != actual.shape:
+        alike = _as_tensor(value)
+        if alike is None or alike.shape != actual.shape:
             continue
         agrees = same(actual, alike)
         concerned = torch.ones_like(agrees)
@@ -213,6 +309,14 @@ def _likely(
         if explained > best or (explained == best and likely is None):
             best, likely = explained, mistake
     return likely
+
+
+def _as_tensor(value: Any) -> torch.Tensor | None:
+    """Turn a tensor, an array or a number into a float64 tensor; None where it is none of them."""
+    try:
+        return torch.as_tensor(np.array(value, dtype=np.float64))
+    except (TypeError, ValueError, RuntimeError):
+        return None
 
 
 def _number(value: Any, title: str) -> torch.Tensor:
@@ -227,26 +331,22 @@ def _number(value: Any, title: str) -> torch.Tensor:
     return torch.tensor(number, dtype=torch.float64)
 
 
-def _same_dtype(
+def _wrong_dtype(
     actual: torch.Tensor, expected: torch.Tensor, title: str, dtype: torch.dtype | None
-) -> None:
-    """Ask for the exact dtype, or for the same kind of dtype."""
+) -> str | None:
+    """Say what is wrong with the dtype, asked for exactly or by its kind; None: nothing."""
     if dtype is not None:
-        must(
-            actual.dtype == dtype,
-            f"{title} has dtype {actual.dtype}, and should have {dtype}.",
-        )
+        if actual.dtype != dtype:
+            return f"{title} has dtype {actual.dtype}, and should have {dtype}."
     elif expected.is_floating_point():
-        must(
-            actual.is_floating_point(),
-            f"{title} has dtype {actual.dtype}, and should be floating point.",
-        )
-    else:
-        must(
-            not actual.is_floating_point() and actual.dtype != torch.bool,
+        if not actual.is_floating_point():
+            return f"{title} has dtype {actual.dtype}, and should be floating point."
+    elif actual.is_floating_point() or actual.dtype == torch.bool:
+        return (
             f"{title} has dtype {actual.dtype}, and should be an integer dtype such as "
-            "torch.int32: the values may be whole, but the tensor still stores fractions.",
+            "torch.int32: the values may be whole, but the tensor still stores fractions."
         )
+    return None
 
 
 def _first(where: torch.Tensor) -> list[int]:

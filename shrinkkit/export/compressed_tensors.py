@@ -32,11 +32,11 @@ from torch import nn
 
 from shrinkkit.errors import InputError, require_choice
 from shrinkkit.export.pack_quantized import Scheme, compressed_state, scheme_of
-from shrinkkit.files import write_atomically
 from shrinkkit.quant import QuantizedEmbedding, QuantizedLinear
-from shrinkkit.quant.decoding import generation_config_to_save
-from shrinkkit.quant.io import require_quantized
-from shrinkkit.surgery import output_head
+from shrinkkit.quant.layers.fused import generation_config_to_save
+from shrinkkit.quant.store.io import require_quantized
+from shrinkkit.surgery.parts import output_head
+from shrinkkit.system.files import write_atomically
 
 FILE = "model.safetensors"
 FORMAT = "pack-quantized"

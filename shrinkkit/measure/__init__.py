@@ -28,7 +28,7 @@ from shrinkkit.measure.quality import (
     token_scores,
 )
 from shrinkkit.measure.results import load_results, machine, record
-from shrinkkit.measure.scorecard import scorecard
+from shrinkkit.measure.scoring import scorecard
 from shrinkkit.measure.size import (
     bits_per_weight,
     file_bytes,

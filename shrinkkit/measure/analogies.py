@@ -22,10 +22,10 @@ import torch
 from torch import nn
 
 from shrinkkit.errors import InputError, require_int
-from shrinkkit.measure.running import device_of, evaluating, pad_right, progress
+from shrinkkit.surgery.running import device_of, evaluating, pad_right, progress
 
 if TYPE_CHECKING:
-    from shrinkkit.tasks import AnalogyTask
+    from shrinkkit.sources.tasks import AnalogyTask
 
 _WIDTH = 4  # candidates a question and round that are scored in full
 

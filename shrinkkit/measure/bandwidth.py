@@ -18,7 +18,7 @@ from torch import nn
 
 from shrinkkit.errors import InputError, require_int
 from shrinkkit.measure.timing import time_paired
-from shrinkkit.surgery import input_embedding, is_packed
+from shrinkkit.surgery.parts import input_embedding, is_packed
 
 MIB = 2**20
 

@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
 from shrinkkit.errors import InputError, require_int
-from shrinkkit.measure.running import check_vocabulary, device_of, evaluating
+from shrinkkit.surgery.running import check_vocabulary, device_of, evaluating
 
 
 def token_bits(

@@ -163,7 +163,7 @@ class ScoreCard:
         import matplotlib.pyplot as plt
         from matplotlib.ticker import PercentFormatter
 
-        from shrinkkit.plotting import label_points, mark
+        from shrinkkit.figures.style import label_points, mark
 
         x, y = self._axes(x, y)
         frame = self.frame.dropna(subset=[x, y])
@@ -198,7 +198,7 @@ class ScoreCard:
 
     def show(self, x: str | None = None, y: str | None = None) -> None:
         """Display the figure with its description."""
-        from shrinkkit.plotting import show
+        from shrinkkit.figures.style import show
 
         show(self.figure(x, y), self.alt(x, y))
 

@@ -18,10 +18,10 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from shrinkkit.errors import InputError, require_int
-from shrinkkit.measure.running import device_of, evaluating, pad_right, progress
+from shrinkkit.surgery.running import device_of, evaluating, pad_right, progress
 
 if TYPE_CHECKING:
-    from shrinkkit.tasks import RetrievalTask, TopicsTask
+    from shrinkkit.sources.tasks import RetrievalTask, TopicsTask
 
 
 @dataclass(frozen=True)

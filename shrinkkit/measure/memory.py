@@ -37,8 +37,8 @@ from typing import Any
 
 import psutil
 
-from shrinkkit.allocator import give_back
 from shrinkkit.errors import InputError, ShrinkkitError
+from shrinkkit.system.allocator import give_back
 
 _INTERVAL_S = 0.002
 _MARK = "peak_rss:"

@@ -30,7 +30,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from shrinkkit.errors import InputError, require_int
-from shrinkkit.measure.running import (
+from shrinkkit.surgery.running import (
     check_tokens,
     check_vocabulary,
     device_of,

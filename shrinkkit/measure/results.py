@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shrinkkit.errors import InputError, ShrinkkitError
-from shrinkkit.files import data_dir, lock, results_dir, write_atomically
-from shrinkkit.hardware import usable_cores
-from shrinkkit.pace import pace
+from shrinkkit.system.files import data_dir, lock, results_dir, write_atomically
+from shrinkkit.system.hardware import usable_cores
+from shrinkkit.system.pace import pace
 
 if TYPE_CHECKING:
     import pandas as pd

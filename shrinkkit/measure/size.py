@@ -27,8 +27,8 @@ import torch
 from torch import nn
 
 from shrinkkit.errors import InputError
-from shrinkkit.files import size_of
-from shrinkkit.surgery import is_packed
+from shrinkkit.surgery.parts import is_packed
+from shrinkkit.system.files import size_of
 
 MIB = 2**20
 

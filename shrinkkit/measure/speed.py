@@ -25,8 +25,8 @@ import torch
 from torch import nn
 
 from shrinkkit.errors import InputError, require_int
-from shrinkkit.measure.running import check_vocabulary, device_of, evaluating, progress
 from shrinkkit.measure.timing import Clock, Rate, Timing, time_call, time_paired, wait_for_device
+from shrinkkit.surgery.running import check_vocabulary, device_of, evaluating, progress
 
 
 @dataclass(frozen=True)

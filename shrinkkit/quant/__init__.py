@@ -1,25 +1,13 @@
 """Quantization: the same numbers in fewer bits.
 
-Read in this order: `formats` (the grids), `affine` (rounding to a grid), `packing` (bits into
-bytes), `linear` (a layer that computes from packed weights) with its `kernels`, `model` (a whole
-model) and `io` (saving it). Activations: `activations` (integers times integers), `smoothquant`
-(making them easier to round) and `rotation` (making their outliers vanish). With data: `gptq` and
-`awq` (better integers and scales for one layer), `calibrated` (for a whole model), `budget` (which
-layer gets how many bits), `tuning` (scales that learn from the float model) and `streaming` (for a
-checkpoint larger than memory, with `skeleton`, `partial` and `finishing`). For a model that writes:
-`kv_rows` and `kv_cache` (what it keeps) and `decoding` (fused projections, a compiled step). With
-training: `straight_through` (gradients of a staircase), `qat` (a model that learns on its grid),
-`qat_training` (the loop) and `qlora` (an adapter beside frozen integers).
+Read in this order: `grids` (formats, rounding to a grid, bits into bytes: numbers, no layer),
+`layers` (a layer that computes from packed weights, and its kernels), `ptq` (a whole model: rounded
+without data, or with a little text by GPTQ, AWQ and SmoothQuant), `store` (saving, opening, and
+quantizing a checkpoint larger than memory), `kv` (what a model keeps while it writes) and `qat`
+(gradients of a staircase, a model that learns on its grid, an adapter beside frozen integers).
 """
 
-from shrinkkit.quant.activations import (
-    W8A8Linear,
-    input_maxima,
-    int_matmul,
-    quantize_activations,
-    quantize_tokens,
-)
-from shrinkkit.quant.affine import (
+from shrinkkit.quant.grids.affine import (
     choose_qparams,
     dequantize,
     expand,
@@ -28,22 +16,31 @@ from shrinkkit.quant.affine import (
     quantize,
     search_qparams,
 )
-from shrinkkit.quant.budget import choose_formats
-from shrinkkit.quant.calibrated import awq_model, gptq_model
-from shrinkkit.quant.decoding import compile_decoding, fuse_projections
-from shrinkkit.quant.formats import FP8_E4M3, FP8_E5M2, MXFP4, NF4, Format, int_format
-from shrinkkit.quant.gptq import Rounded, gptq
-from shrinkkit.quant.io import load, save, tensors_of
-from shrinkkit.quant.kv_cache import QuantizedKVCache
-from shrinkkit.quant.linear import QuantizedEmbedding, QuantizedLinear
-from shrinkkit.quant.model import dequantize_model, quantize_model
-from shrinkkit.quant.packing import pack, unpack
-from shrinkkit.quant.qat import FakeQuantLinear, convert_qat, prepare_qat
-from shrinkkit.quant.qat_training import train_qat, write_windows
-from shrinkkit.quant.qlora import add_lora, lora_layers, merge_lora
-from shrinkkit.quant.rotation import rotate
-from shrinkkit.quant.smoothquant import smooth, smooth_quantize, smoothing_scale
-from shrinkkit.quant.straight_through import (
+from shrinkkit.quant.grids.formats import FP8_E4M3, FP8_E5M2, MXFP4, NF4, Format, int_format
+from shrinkkit.quant.grids.packing import pack, unpack
+from shrinkkit.quant.kv.cache import QuantizedKVCache
+from shrinkkit.quant.kv.rows import mix
+from shrinkkit.quant.layers.fused import compile_decoding, fuse_projections
+from shrinkkit.quant.layers.linear import QuantizedEmbedding, QuantizedLinear
+from shrinkkit.quant.ptq.activations import (
+    W8A8Linear,
+    input_maxima,
+    int_matmul,
+    quantize_activations,
+    quantize_tokens,
+)
+from shrinkkit.quant.ptq.awq import output_error, search_scale
+from shrinkkit.quant.ptq.budget import choose_formats
+from shrinkkit.quant.ptq.calibrated import awq_model, gptq_model
+from shrinkkit.quant.ptq.gptq import Rounded, gptq
+from shrinkkit.quant.ptq.model import dequantize_model, quantize_model
+from shrinkkit.quant.ptq.rotation import outlier_ratio, rotate, rotation_matrix
+from shrinkkit.quant.ptq.smoothquant import smooth, smooth_quantize, smoothing_scale
+from shrinkkit.quant.ptq.tuning import tune_scales
+from shrinkkit.quant.qat.adapt import train_qat
+from shrinkkit.quant.qat.prepare import FakeQuantLinear, convert_qat, prepare_qat
+from shrinkkit.quant.qat.qlora import add_lora, lora_layers, merge_lora
+from shrinkkit.quant.qat.straight_through import (
     absmean_scale,
     fake_quantize_ste,
     lsq_gradient_scale,
@@ -51,8 +48,9 @@ from shrinkkit.quant.straight_through import (
     lsq_quantize,
     ternarize,
 )
-from shrinkkit.quant.streaming import gptq_checkpoint
-from shrinkkit.quant.tuning import tune_scales
+from shrinkkit.quant.store.io import load, save, tensors_of
+from shrinkkit.quant.store.streaming import gptq_checkpoint
+from shrinkkit.train.self_text import write_windows
 
 __all__ = [
     "FP8_E4M3",
@@ -92,6 +90,9 @@ __all__ = [
     "lsq_qparams",
     "lsq_quantize",
     "merge_lora",
+    "mix",
+    "outlier_ratio",
+    "output_error",
     "pack",
     "prepare_qat",
     "quantize",
@@ -99,8 +100,10 @@ __all__ = [
     "quantize_model",
     "quantize_tokens",
     "rotate",
+    "rotation_matrix",
     "save",
     "search_qparams",
+    "search_scale",
     "smooth",
     "smooth_quantize",
     "smoothing_scale",

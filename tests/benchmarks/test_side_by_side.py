@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from shrinkkit.quant import fake_quantize, int_format
-from shrinkkit.surgery import find_linears
+from shrinkkit.surgery.parts import find_linears
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))

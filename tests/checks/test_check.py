@@ -11,7 +11,7 @@ import pytest
 import torch
 from IPython.core.interactiveshell import InteractiveShell
 
-from shrinkkit.checks import EXERCISES, check
+from shrinkkit.checks import check, exercises, rooms
 from shrinkkit.checks.judge import Attempt, close, describe, must
 from shrinkkit.errors import CheckFailed, InputError
 
@@ -42,7 +42,7 @@ def test_an_unknown_name_gets_the_near_ones(name: str, near: str) -> None:
 
 
 def test_names_have_the_form_lesson_dot_exercise() -> None:
-    assert all(name.count(".") == 1 for name in EXERCISES)
+    assert all(name.count(".") == 1 for room in rooms() for name in exercises(room))
 
 
 def test_a_result_instead_of_the_function() -> None:

@@ -11,17 +11,19 @@ import pytest
 import torch
 
 import shrinkkit.quant
-import shrinkkit.quant.affine
-from shrinkkit.checks import EXERCISES, check
+import shrinkkit.quant.grids.affine
+from shrinkkit.checks import check
 from shrinkkit.checks.curtain import functions_of, unavailable
+from shrinkkit.checks.judge import Exercise
 from shrinkkit.errors import CheckFailed
 from shrinkkit.quant import Format
-from shrinkkit.quant.affine import fake_quantize
-from shrinkkit.quant.affine import fake_quantize as own_name
+from shrinkkit.quant.grids.affine import fake_quantize
+from shrinkkit.quant.grids.affine import fake_quantize as own_name
+from tests.lessons.gates import all_exercises
 
 WEIGHT = torch.tensor([[0.5, -1.0, 0.25]])
 FORMAT = Format(4, True, "per_channel")
-MODULES = ("shrinkkit.quant.affine", "shrinkkit.quant.packing")
+MODULES = ("shrinkkit.quant.grids.affine", "shrinkkit.quant.grids.packing")
 
 
 @pytest.fixture(autouse=True)
@@ -30,12 +32,12 @@ def _is_open_before_and_after() -> Iterator[None]:
     yield
     for name, namespace in before.items():
         assert vars(sys.modules[name]) == namespace
-    assert fake_quantize is own_name is shrinkkit.quant.affine.fake_quantize
+    assert fake_quantize is own_name is shrinkkit.quant.grids.affine.fake_quantize
     assert torch.isfinite(fake_quantize(WEIGHT, FORMAT)).all()
 
 
 def by_module(weight: torch.Tensor, bits: int) -> torch.Tensor:
-    return shrinkkit.quant.affine.fake_quantize(weight, FORMAT)
+    return shrinkkit.quant.grids.affine.fake_quantize(weight, FORMAT)
 
 
 def by_package(weight: torch.Tensor, bits: int) -> torch.Tensor:
@@ -81,7 +83,7 @@ def test_it_opens_again_after_any_exception(error: type[BaseException]) -> None:
     def use_and_raise() -> None:
         with unavailable(MODULES, []):
             with pytest.raises(CheckFailed, match="`fake_quantize`"):
-                shrinkkit.quant.affine.fake_quantize(WEIGHT, FORMAT)
+                shrinkkit.quant.grids.affine.fake_quantize(WEIGHT, FORMAT)
             raise error
 
     with pytest.raises(error):
@@ -93,7 +95,7 @@ def test_a_module_imported_meanwhile_gets_the_original_back(
 ) -> None:
     late = types.ModuleType("shrinkkit.late")
     with unavailable(MODULES, []):
-        late.borrowed = shrinkkit.quant.affine.fake_quantize
+        late.borrowed = shrinkkit.quant.grids.affine.fake_quantize
         monkeypatch.setitem(sys.modules, "shrinkkit.late", late)
     assert late.borrowed is fake_quantize
 
@@ -104,7 +106,7 @@ def test_other_functions_stay_open() -> None:
         assert torch.equal(WEIGHT.round(), torch.tensor([[0.0, -1.0, 0.0]]))
 
 
-@pytest.mark.parametrize("name", EXERCISES)
-def test_every_module_that_an_exercise_hides_has_functions(name: str) -> None:
-    for module in EXERCISES[name].hides:
+@pytest.mark.parametrize("exercise", all_exercises().values(), ids=all_exercises())
+def test_every_module_that_an_exercise_hides_has_functions(exercise: Exercise) -> None:
+    for module in exercise.hides:
         assert functions_of(module), f"{module} defines no functions"

@@ -20,7 +20,7 @@ from shrinkkit.errors import InputError
 from shrinkkit.export import save_compressed_tensors
 from shrinkkit.export.compressed_tensors import quantization_config
 from shrinkkit.export.pack_quantized import compressed_state, pack_int32, scheme_of
-from shrinkkit.models import load_model
+from shrinkkit.loading import load_model
 from shrinkkit.quant import (
     NF4,
     Format,
@@ -30,7 +30,7 @@ from shrinkkit.quant import (
     quantize_model,
     smooth_quantize,
 )
-from shrinkkit.quant.model import quantize_head
+from shrinkkit.quant.ptq.model import quantize_head
 
 IDS = torch.arange(24).view(2, 12)
 GRIDS = {

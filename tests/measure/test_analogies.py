@@ -14,7 +14,7 @@ from torch import nn
 from shrinkkit.errors import InputError
 from shrinkkit.measure import analogy_accuracy, wilson_interval
 from shrinkkit.measure.analogies import choose_candidates
-from shrinkkit.tasks import AnalogyQuestion, AnalogyTask
+from shrinkkit.sources.tasks import AnalogyQuestion, AnalogyTask
 
 
 @pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])

@@ -10,7 +10,7 @@ from torch import nn
 
 from shrinkkit.errors import InputError
 from shrinkkit.measure import encode, ranking_scores, retrieval_scores, topics_accuracy
-from shrinkkit.tasks import RetrievalTask, TopicsTask
+from shrinkkit.sources.tasks import RetrievalTask, TopicsTask
 
 SENTENCES = ["A short one.", "Another, rather longer sentence.", "x", "Four words stand here."]
 

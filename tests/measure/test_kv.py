@@ -9,13 +9,7 @@ import torch
 from transformers import DynamicCache, LlamaConfig
 
 from shrinkkit.errors import InputError
-from shrinkkit.measure import (
-    cache_bytes,
-    cache_bytes_at,
-    cached_perplexity,
-    kv_shape,
-    perplexity,
-)
+from shrinkkit.measure import cache_bytes, cache_bytes_at, cached_perplexity, kv_shape, perplexity
 from shrinkkit.quant import QuantizedKVCache
 
 

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 import torch
 
-from shrinkkit import files
 from shrinkkit.errors import InputError, ShrinkkitError
 from shrinkkit.measure import load_results, machine, record
+from shrinkkit.system import files
 
 
 @pytest.fixture(autouse=True)

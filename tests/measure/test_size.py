@@ -9,13 +9,7 @@ import torch
 from torch import nn
 
 from shrinkkit.errors import InputError
-from shrinkkit.measure import (
-    bits_per_weight,
-    file_bytes,
-    n_parameters,
-    resident_bytes,
-    saved_bytes,
-)
+from shrinkkit.measure import bits_per_weight, file_bytes, n_parameters, resident_bytes, saved_bytes
 from shrinkkit.quant import QuantizedLinear, int_format, quantize_model, save
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from shrinkkit.quant import train_qat
-from shrinkkit.surgery import find_linears
+from shrinkkit.surgery.parts import find_linears
 
 
 @pytest.fixture(scope="module")

@@ -103,25 +103,10 @@ DIGESTS: dict[str, str] = {
     "int3 g8, 6-bit scales, undamped": "fd690d0b4322ea47",
     "int3 g8, 6-bit scales, much damping": "2ecbecf3ed4928c5",
     "int3 g8, 6-bit scales, small blocks": "0611a68cc2a1ed4d",
-
-quantizing to int4 g32 asymmetric:   0%|          | 0/2 [00:00<?, ?block/s]
-                                                                           
     "gptq int4 g32": "a721aedfa4c24716",
-
-quantizing to int3 g32 asymmetric:   0%|          | 0/2 [00:00<?, ?block/s]
-                                                                           
     "gptq int3 g32, left to right": "ce6cf7833ecdb9f4",
-
-quantizing to int4 g32 asymmetric:   0%|          | 0/1 [00:00<?, ?block/s]
-                                                                           
     "gptq int4, first block": "417ed978394cc43a",
-
-quantizing to int4 g32 asymmetric:   0%|          | 0/2 [00:00<?, ?block/s]
-                                                                           
     "awq int4 g32": "3b43497f86befdda",
-
-quantizing to int3 g32 asymmetric:   0%|          | 0/2 [00:00<?, ?block/s]
-                                                                           
     "awq then gptq int3 g32": "e0100d5dcb9ec357",
 }
 # fmt: on

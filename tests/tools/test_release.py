@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.exercises.gates import ROOT
-from tests.exercises.test_notebooks import RELEASE
+from tests.lessons.gates import ROOT
+from tests.notebooks.test_exercises import RELEASE
 
 NAME = "03_quantization"
 PYPROJECT = """[project]

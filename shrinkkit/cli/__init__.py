@@ -1,0 +1,1 @@
+"""The `shrinkkit` command: `app` dispatches; `doctor`, `bench` and `report` do and print."""

@@ -1,0 +1,21 @@
+"""What several lessons draw: one style, words beside every picture, sliders that redraw it."""
+
+from shrinkkit.figures.bars import draw_bars
+from shrinkkit.figures.chat import answers_table, ask_widget
+from shrinkkit.figures.lines import draw_lines
+from shrinkkit.figures.style import PALETTE, course_style, show
+from shrinkkit.figures.tradeoff import draw_cost, draw_sweep
+from shrinkkit.figures.words import count
+
+__all__ = [
+    "PALETTE",
+    "answers_table",
+    "ask_widget",
+    "count",
+    "course_style",
+    "draw_bars",
+    "draw_cost",
+    "draw_lines",
+    "draw_sweep",
+    "show",
+]

@@ -1,0 +1,129 @@
+"""Draw what lesson 06 finds: few channels that are used much, and what scaling one of them does.
+
+The lesson measures in its own cells; only the drawing is here. Each function takes plain tensors or
+numbers and returns a `Drawing`, the figure and the same in words, for `plotting.show(*drawing)`.
+`scaling_widget` lets the reader scale one channel of a small layer whose numbers are made up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import ipywidgets as ipw
+import torch
+
+from shrinkkit.errors import InputError
+from shrinkkit.figures.drawing import Drawing, Explorer, new_axes, plain_log
+from shrinkkit.figures.style import INK, mark
+from shrinkkit.quant import Format, fake_quantize
+
+SCALES = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0, 12.0)
+SIZES = (1.0, 3.0, 10.0, 30.0)
+LARGE = 5  # the channel of `sample_layer` that is used most
+GRID = Format(3, True, "per_channel", scale_bits=32)
+
+
+def draw_ranked(sizes: Mapping[str, torch.Tensor], title: str) -> Drawing:
+    """Draw sizes from the largest down, each series divided by its median, both axes logarithmic.
+
+    sizes: {what is measured: [channels]}.
+    Raises InputError for nothing to draw.
+    """
+    if not sizes:
+        raise InputError("sizes is empty: give at least one {name: sizes of the channels} to draw.")
+    figure, ax = new_axes(7.4, 3.8)
+    said = []
+    for number, (name, values) in enumerate(sizes.items()):
+        look = mark(number)
+        values = values.detach().float().cpu()
+        ranked = values.sort(descending=True).values / values.median()
+        ranks = torch.arange(1, len(ranked) + 1)
+        ax.plot(ranks, ranked, color=look.color, linestyle=look.linestyle, marker="", label=name)
+        top = max(1, round(len(ranked) / 100))
+        said.append(
+            f"{name}: the largest is {ranked[0]:.3g} times the median, the first one per cent "
+            f"({top}) reach down to {ranked[top - 1]:.3g} times"
+        )
+    ax.axvline(len(ranked) / 100, color=INK, linestyle=":", marker="", linewidth=1.2)
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    plain_log(ax)
+    ax.set_xlabel("channels, the largest first (logarithmic; dotted: the first 1 %)")
+    ax.set_ylabel("size / median")
+    ax.set_title(title)
+    ax.legend(loc="upper right")
+    return Drawing(figure, f"{title}. Two falling lines over ranked channels. {'; '.join(said)}.")
+
+
+def sample_layer(size: float = 10.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Make up a small layer: inputs [64, 12] with one large channel, and a weight [8, 12].
+
+    size: how many times larger channel 5 is than the others.
+
+    >>> x, weight = sample_layer()
+    >>> x.shape, weight.shape
+    (torch.Size([64, 12]), torch.Size([8, 12]))
+    """
+    generator = torch.Generator().manual_seed(6)
+    x = torch.randn(64, 12, generator=generator)
+    x[:, LARGE] *= size
+    return x, torch.randn(8, 12, generator=generator)
+
+
+def draw_scaling(scale: float, size: float = 10.0) -> Drawing:
+    """Draw what each channel adds to the output error when one channel's weights are scaled.
+
+    scale: what the large channel's column is multiplied by before rounding to 3 bits.
+    size: how many times larger that channel's input is.
+    Returns the figure and its words, which end with the error of the output.
+    """
+    x, weight = sample_layer(size)
+    s = torch.ones(weight.shape[1])
+    s[LARGE] = scale
+    off = fake_quantize(weight * s, GRID) / s - weight  # [out, in]
+    parts = off.pow(2).mean(dim=0).sqrt() * x.pow(2).mean(dim=0).sqrt()  # [in]
+    error = ((x @ off.T).norm() / (x @ weight.T).norm()).item()
+    figure, ax = new_axes(7.4, 3.4)
+    figure.set_layout_engine("constrained")  # one size for every slider position: nothing jumps
+    for number, chosen in ((0, False), (1, True)):
+        look = mark(number)
+        places = [i for i in range(len(parts)) if (i == LARGE) is chosen]
+        ax.bar(places, parts[places], 0.7, color=look.color, hatch=look.hatch, edgecolor="white",
+               label="the large channel" if chosen else "other channels")  # fmt: skip
+    ax.set_ylim(0, 1.15 * max(parts.max().item(), 0.5))
+    ax.set_xticks(range(len(parts)))
+    ax.grid(visible=False, axis="x")
+    ax.set_xlabel("input channel")
+    ax.set_ylabel("error × size of the input")
+    ax.set_title(f"Column {LARGE} times {scale:g}: output error {error:.1%}", pad=24)
+    ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0.1)
+    others = (parts.sum() - parts[LARGE]).item() / (len(parts) - 1)
+    return Drawing(
+        figure,
+        f"A bar for each of {len(parts)} input channels: rms error of its weights times the size "
+        f"of its input. Channel {LARGE}, {size:g} times larger than the others, stands at "
+        f"{parts[LARGE]:.2f}, the others at {others:.2f} on average. With its column times "
+        f"{scale:g} before rounding to 3 bits, the output is off by {error:.1%}.",
+    )
+
+
+def scaling_widget() -> ipw.VBox:
+    """Explore scaling: move the factor and the size of the large channel, and watch the error."""
+    wide = {"description_width": "8em"}
+
+    def slider(name: str, options: tuple[float, ...], value: float) -> ipw.SelectionSlider:
+        return ipw.SelectionSlider(
+            options=[(f"× {option:g}", option) for option in options],
+            value=value,
+            description=name,
+            style=wide,
+            continuous_update=False,
+        )
+
+    return Explorer(
+        {
+            "scale": slider("its weights", SCALES, 1.0),
+            "size": slider("its input", SIZES, 10.0),
+        },
+        draw_scaling,
+    )

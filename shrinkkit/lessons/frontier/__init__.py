@@ -1,0 +1,66 @@
+"""Lesson 01's room: what models cost as sums, published figures, charts and widgets, and judges."""
+
+from shrinkkit.lessons.frontier.drivers import draw_fit, draw_load, draw_serve, draw_speed
+from shrinkkit.lessons.frontier.history import draw_growth, draw_kept, draw_records
+from shrinkkit.lessons.frontier.published import (
+    gpt3_class,
+    load_devices,
+    load_distilbert_glue,
+    load_models,
+    load_training_runs,
+    record_holders,
+)
+from shrinkkit.lessons.frontier.sums import (
+    co2_kg,
+    decode_tokens_per_s,
+    fits,
+    kv_cache_bytes_per_token,
+    memory_to_load_bytes,
+    memory_to_serve_bytes,
+    training_dollars,
+    training_flops,
+    training_gpu_hours,
+    training_kwh,
+    users_that_fit,
+)
+from shrinkkit.lessons.frontier.training import draw_training
+from shrinkkit.lessons.frontier.widgets import (
+    FIT_MODELS,
+    fit_widget,
+    load_widget,
+    serve_widget,
+    training_widget,
+)
+
+__all__ = [
+    "FIT_MODELS",
+    "co2_kg",
+    "decode_tokens_per_s",
+    "draw_fit",
+    "draw_growth",
+    "draw_kept",
+    "draw_load",
+    "draw_records",
+    "draw_serve",
+    "draw_speed",
+    "draw_training",
+    "fit_widget",
+    "fits",
+    "gpt3_class",
+    "kv_cache_bytes_per_token",
+    "load_devices",
+    "load_distilbert_glue",
+    "load_models",
+    "load_training_runs",
+    "load_widget",
+    "memory_to_load_bytes",
+    "memory_to_serve_bytes",
+    "record_holders",
+    "serve_widget",
+    "training_dollars",
+    "training_flops",
+    "training_gpu_hours",
+    "training_kwh",
+    "training_widget",
+    "users_that_fit",
+]

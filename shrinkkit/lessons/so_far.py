@@ -1,0 +1,170 @@
+"""Draw every method so far in one figure: bits per weight against what is lost.
+
+The same chart closes each lesson on weights, and grows from lesson to lesson. Filled marks are the
+course's benchmarks (tables `quantization`, `smoothquant`, `gptq` and `low_bits`: 32 windows of
+Wikipedia each); hollow marks are what the lessons measured and recorded at full pace, in table
+`so_far`, on fewer windows. Both are divided by fp32's perplexity on the same windows, so that they
+can stand side by side. Bits are those of the quantized linear layers, scales and zero points
+counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from shrinkkit.errors import InputError
+from shrinkkit.figures.drawing import Drawing, new_axes
+from shrinkkit.figures.style import label_points, mark
+from shrinkkit.measure import load_results
+
+MODEL = "smollm2-135m"
+MARK_SIZES = (10, 10, 14, 7.5, 11, 8, 9)  # a method and the one made from it often coincide
+TOP = 10.0  # a model that is worse than ten times fp32 would flatten the rest
+
+
+@dataclass(frozen=True)
+class Point:
+    """One version of the model: `bits` per weight, perplexity as a multiple of fp32's (`times`).
+
+    method: "rounding", "GPTQ" and so on; points of one method look alike.
+    grid: the label, such as "int4 g64".
+    measured_here: recorded by a lesson, not by a benchmark.
+    """
+
+    method: str
+    grid: str
+    bits: float
+    times: float
+    measured_here: bool = False
+
+
+def recorded_points() -> list[Point]:
+    """Read all versions that benchmarks and lessons have recorded: yours, else the course's own.
+
+    Returns Points in reading order, without fp32; those of lessons at full pace only, for at quick
+    pace a lesson quantizes a part of the model.
+    """
+    points = []
+    rounding = _rows("quantization", model=MODEL)
+    reference = next(r["perplexity_wikipedia"] for r in rounding if r["grid"] == "fp32")
+    for row in rounding:
+        if row["grid"] != "fp32":
+            grid = row["grid"].replace("rounded to nearest", "min-max")
+            points.append(_point(row, "rounding", grid, reference))
+    for row in _rows("smoothquant", model=MODEL, version="smoothed search, W8A8 per_token"):
+        points.append(_point(row, "SmoothQuant", "W8A8", reference))
+    for table in ("gptq", "low_bits"):
+        rows = _rows(table, model=MODEL)
+        for row in rows:
+            if row["method"] not in ("", "rounding"):  # rounding stands in the first table
+                reference = next(r["perplexity_wikipedia"] for r in rows if r["grid"] == "fp32")
+                points.append(_point(row, row["method"], row["grid"], reference))
+    for row in _rows("so_far", model=MODEL, pace="full"):
+        point = row["method"], row["grid"], row["bits_per_weight"], row["times_fp32"]
+        points.append(Point(*point, measured_here=True))
+    return points
+
+
+def _point(row: Mapping, method: str, grid: str, reference: float) -> Point:
+    return Point(method, grid, row["bits_per_weight"], row["perplexity_wikipedia"] / reference)
+
+
+def _rows(table: str, **wanted: str) -> list[dict]:
+    """Return a table's rows that hold the wanted values; none for a table that is not there."""
+    try:
+        rows = load_results(table).to_dict(orient="records")
+    except InputError:  # nothing recorded yet
+        return []
+    return [row for row in rows if all(row.get(k) == v for k, v in wanted.items())]
+
+
+def draw_so_far(points: Iterable[Point] | None = None) -> Drawing:
+    """Draw perplexity, as a multiple of fp32's, against bits per weight.
+
+    points: None for `recorded_points()`. Those beyond ten times fp32 are named in the words only.
+    Returns the figure and its words.
+    Raises InputError for nothing to draw.
+
+    >>> draw_so_far([Point("rounding", "int4", 4.3, 1.3)]).words.split(". ")[1]
+    'rounding: int4 4.30 bits, 1.30 times.'
+    """
+    points = recorded_points() if points is None else list(points)
+    shown = [point for point in points if point.times <= TOP]
+    if not shown:
+        raise InputError("points is empty: there are no recorded versions to draw.")
+    methods = list(dict.fromkeys(point.method for point in points))
+    figure, ax = new_axes(8.4, 5.2)
+    for number, method in enumerate(methods):
+        look = mark(number)
+        for here in (False, True):
+            mine = [p for p in shown if p.method == method and p.measured_here is here]
+            if mine:
+                ax.plot(
+                    [p.bits for p in mine],
+                    [p.times for p in mine],
+                    look.marker,
+                    color=look.color,
+                    markerfacecolor="white" if here else look.color,
+                    markeredgecolor=look.color if here else "white",
+                    markersize=MARK_SIZES[number % len(MARK_SIZES)],
+                    linestyle="",
+                    label=f"{method}, in a lesson" if here else method,
+                )
+    ax.axhline(1.0, color=mark(6).color, linestyle="--", marker="", linewidth=1.2)
+    ax.set_yscale("log")
+    ax.set_xscale("log")
+    ax.set_xlim(min(p.bits for p in shown) * 0.86, max(p.bits for p in shown) * 1.25)
+    ax.set_ylim(0.93, max(p.times for p in shown) * 1.2)
+    _few_ticks(ax)
+    ax.set_xlabel("bits per weight of the linear layers, scales counted (logarithmic)")
+    ax.set_ylabel("perplexity, times fp32's (logarithmic)")
+    ax.set_title("Every method so far (dashed: fp32)")
+    ax.legend(loc="upper right", fontsize=9.5)
+    labelled = _to_label(shown)
+    columns = [p.bits for p in labelled], [p.times for p in labelled], [p.grid for p in labelled]
+    label_points(ax, *columns, fontsize=8.5)
+    return Drawing(figure, _words(points, methods))
+
+
+def _few_ticks(ax) -> None:
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    ax.xaxis.set_major_locator(FixedLocator([2, 2.5, 3, 3.5, 4, 5, 6, 8, 16]))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_major_locator(FixedLocator([1, 1.1, 1.2, 1.5, 2, 3, 5, 10]))
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"× {value:g}"))
+
+
+def _to_label(points: Sequence[Point]) -> list[Point]:
+    """Leave out points beside which the same label stands already."""
+    labelled: list[Point] = []
+    for point in points:
+        if not any(
+            point.grid == other.grid
+            and abs(point.bits - other.bits) < 0.02 * other.bits
+            and abs(point.times - other.times) < 0.03 * other.times
+            for other in labelled
+        ):
+            labelled.append(point)
+    return labelled
+
+
+def _words(points: Sequence[Point], methods: Sequence[str]) -> str:
+    said = []
+    for method in methods:
+        listed = "; ".join(
+            f"{p.grid} {p.bits:.2f} bits, {p.times:,.2f} times"
+            + (" (in a lesson)" if p.measured_here else "")
+            + (", beyond the figure" if p.times > TOP else "")
+            for p in points
+            if p.method == method
+        )
+        said.append(f"{method}: {listed}")
+    return (
+        "Scatter chart of perplexity as a multiple of fp32's against bits per weight, both "
+        "logarithmic. "
+        f"{'. '.join(said)}."
+    )

@@ -1,0 +1,237 @@
+"""Put models side by side: one row a model, the same columns for every technique of the course.
+
+    scorecard(model, small, text.evaluation())
+    scorecard({"fp32": model, "int8": int8, "int4": int4}, text.evaluation())
+
+The first model is the reference. Columns carry their units; beside each stands its ratio to the
+reference, with `_relative`: 0.25 in `saved_mib_relative` is a quarter of the file. What there is:
+
+| measure | columns | costs |
+| --- | --- | --- |
+| quality | `perplexity`, `kl_nats`, `top1_agreement`, and a column a task | one pass over tokens |
+| size | `n_parameters`, `saved_mib`, `resident_mib`, `bits_per_weight` | nothing |
+| speed | `decode_tokens_per_s`, `prefill_ms`, ... quartiles `_low` and `_high` | some answers |
+| memory | `peak_mib`: own tensors and what reading a prompt adds to them | one pass |
+| energy | `energy_joules` of one token written, `energy_source` | seconds |
+
+Speeds are taken in turns, so that a busy moment falls on all models. `.frame` is the DataFrame, for
+everything else; as the last line of a cell the card shows a table; `.figure()` draws size against
+quality, and `record("table", card.frame)` keeps the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from shrinkkit.errors import InputError, require_choice, require_int
+from shrinkkit.measure import size
+from shrinkkit.measure.analogies import analogy_accuracy
+from shrinkkit.measure.card import ScoreCard
+from shrinkkit.measure.encoders import retrieval_scores, topics_accuracy
+from shrinkkit.measure.energy import measure_energy
+from shrinkkit.measure.memory import peak_rss
+from shrinkkit.measure.quality import token_scores
+from shrinkkit.measure.speed import decode_speed_paired, prefill_speed_paired
+from shrinkkit.measure.timing import time_paired
+from shrinkkit.surgery.running import check_tokens, device_of, evaluating, progress
+
+if TYPE_CHECKING:
+    from shrinkkit.sources.tasks import AnalogyTask, RetrievalTask, TopicsTask
+
+MEASURES = ("quality", "size", "speed", "memory", "energy")
+ANALOGY_SECTIONS = ("capital-world", "gram2-opposite")
+MIB = size.MIB
+
+
+def scorecard(
+    *models_and_tokens: nn.Module | Mapping[str, nn.Module] | torch.Tensor,
+    tokens: torch.Tensor | None = None,
+    tokenizer: Any = None,
+    tasks: Sequence[AnalogyTask | TopicsTask | RetrievalTask] = (),
+    measures: Sequence[str] = ("quality", "size", "speed"),
+    n_questions: int = 60,
+    n_new: int = 32,
+    repeats: int = 3,
+    seed: int = 0,
+) -> ScoreCard:
+    """Measure a reference model and what was made from it, and put them side by side.
+
+    models_and_tokens: the reference, then one or more compressed models, or one {name: model} with
+        the reference first; then, for language models, windows of text [n_samples, seq_len].
+    tokens: the windows, where they do not come last among the former.
+    tokenizer: needed for tasks.
+    tasks: from load_task; an analogy task asks its sections capital-world and gram2-opposite.
+    measures: which of quality, size, speed, memory, energy.
+    n_questions: a section of an analogy task. n_new: tokens written to time decoding.
+    repeats: turns of timing. seed: which questions are asked.
+    Returns ScoreCard.
+    Raises InputError: no models, a name of a measure that there is not, quality of language models
+        without tokens, tasks without a tokenizer, and what the single measurements refuse.
+    """
+    models, tokens = _sort_out(models_and_tokens, tokens)
+    chosen = [measures] if isinstance(measures, str) else list(measures)
+    for name in chosen:
+        require_choice("measures", name, MEASURES)
+    require_int("repeats", repeats, 1)
+    writes = all(callable(getattr(m, "generate", None)) and _predicts(m) for m in models.values())
+    rows: dict[str, dict[str, Any]] = {name: {"model": name} for name in models}
+    if "quality" in chosen:
+        _quality(rows, models, tokens, tokenizer, tasks, writes, n_questions, seed)
+    if "size" in chosen:
+        for name, model in models.items():
+            rows[name].update(
+                n_parameters=size.n_parameters(model),
+                saved_mib=size.saved_bytes(model) / MIB,
+                resident_mib=size.resident_bytes(model) / MIB,
+                bits_per_weight=size.bits_per_weight(model),
+            )
+    sample = _sample(models, tokens)
+    if "speed" in chosen:
+        _speed(rows, models, sample, writes, n_new, repeats)
+    if "memory" in chosen:
+        for name, model in progress(models.items(), "memory", unit="model"):
+            with evaluating(model):
+                added = peak_rss(model, sample).increase_bytes
+            # Not the process's peak: that holds all the models of this card, and Python.
+            rows[name]["peak_increase_mib"] = added / MIB
+            rows[name]["peak_mib"] = (size.resident_bytes(model) + added) / MIB
+    if "energy" in chosen:
+        _energy(rows, models, sample, writes, n_new)
+    return ScoreCard.of(list(rows.values()))
+
+
+def _sort_out(
+    given: Sequence[object], tokens: torch.Tensor | None
+) -> tuple[dict[str, nn.Module], torch.Tensor | None]:
+    """Tell models from tokens among the positional arguments, and name the models."""
+    *rest, last = given or (None,)
+    if isinstance(last, torch.Tensor):
+        if tokens is not None:
+            raise InputError("tokens was given twice: last of all and by name. Give it once.")
+        given, tokens = rest, last
+    if len(given) == 1 and isinstance(given[0], Mapping):
+        models = dict(given[0])
+    elif len(given) == 2:
+        models = dict(zip(("reference", "compressed"), given, strict=True))
+    else:
+        models = {f"compressed {i}" if i else "reference": m for i, m in enumerate(given)}
+    wrong = [name for name, model in models.items() if not isinstance(model, nn.Module)]
+    if not models or wrong:
+        what = f"{wrong[0]!r} is a {type(models[wrong[0]]).__name__}" if wrong else "there is none"
+        raise InputError(
+            f"scorecard needs models, and {what}. Call it as scorecard(model, small, tokens) or "
+            "scorecard({'fp32': model, 'int8': small}, tokens)."
+        )
+    return models, None if tokens is None else check_tokens(tokens)
+
+
+def _predicts(model: nn.Module) -> bool:
+    """Tell a language model from an encoder: it has an output head over the vocabulary."""
+    getter = getattr(model, "get_output_embeddings", None)
+    return getter is not None and getter() is not None
+
+
+def _sample(models: Mapping[str, nn.Module], tokens: torch.Tensor | None) -> torch.Tensor:
+    """Give one short input [1, up to 64] for speed, memory and energy."""
+    first = next(iter(models.values()))
+    if tokens is not None:
+        return tokens[:1, :64].to(device_of(first))
+    vocab_size = getattr(getattr(first, "config", None), "vocab_size", 2)
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, vocab_size, (1, 32), generator=generator).to(device_of(first))
+
+
+def _quality(rows, models, tokens, tokenizer, tasks, writes, n_questions, seed) -> None:
+    if writes and tokens is None and not tasks:
+        raise InputError(
+            "tokens is missing: the quality of language models is measured on text. Give windows, "
+            "such as load_text('wikipedia').evaluation(), or leave 'quality' out of measures."
+        )
+    if not writes and not tasks:
+        raise InputError(
+            "tasks is empty: the quality of encoders is measured on tasks. Give "
+            "tasks=[load_task('topics')] and tokenizer, or leave 'quality' out of measures."
+        )
+    if tasks and tokenizer is None:
+        raise InputError("tokenizer is missing: tasks are texts. Give load_tokenizer(name).")
+    if writes and tokens is not None:
+        reference = next(iter(models))
+        for name, scores in token_scores(models, tokens, reference=reference).items():
+            agreement = scores.agreement  # None for the reference, which agrees with itself
+            rows[name]["perplexity"] = scores.perplexity
+            rows[name]["kl_nats"] = 0.0 if agreement is None else agreement.kl
+            rows[name]["top1_agreement"] = 1.0 if agreement is None else agreement.top1
+    for task in tasks:
+        for name, model in models.items():
+            rows[name].update(_task_columns(model, tokenizer, task, n_questions, seed))
+
+
+def _task_columns(model, tokenizer, task, n_questions: int, seed: int) -> dict[str, float]:
+    if task.name == "topics":
+        topics = topics_accuracy(model, tokenizer, task)
+        return {"topics_accuracy": topics.accuracy, "topics_macro_f1": topics.macro_f1}
+    if task.name == "retrieval":
+        found = retrieval_scores(model, tokenizer, task)
+        return {"retrieval_mrr_at_10": found.mrr_at_10, "retrieval_recall_at_1": found.recall_at_1}
+    columns = {}
+    for section in ANALOGY_SECTIONS:
+        score = analogy_accuracy(model, tokenizer, task, section, n_questions, seed)
+        name = section.replace("-", "_") + "_accuracy"
+        columns.update({name: score.value, f"{name}_low": score.low, f"{name}_high": score.high})
+    return columns
+
+
+def _speed(rows, models, sample, writes: bool, n_new: int, repeats: int) -> None:
+    if not writes:
+        mask = torch.ones_like(sample)
+        fns = {name: _call(model, sample, attention_mask=mask) for name, model in models.items()}
+        with evaluating(*models.values()):
+            for name, timing in time_paired(fns, 2, max(repeats, 5)).items():
+                rows[name].update(
+                    latency_ms=timing.median_ms,
+                    latency_ms_low=timing.low_ms,
+                    latency_ms_high=timing.high_ms,
+                )
+        return
+    decode = decode_speed_paired(models, sample[:, :16], n_new, repeats=repeats)
+    prefill = prefill_speed_paired(models, sample, repeats=max(repeats, 3))
+    for name in models:
+        rate, timing = decode[name].tokens_per_s, prefill[name].timing
+        rows[name].update(
+            decode_tokens_per_s=rate.median,
+            decode_tokens_per_s_low=rate.low,
+            decode_tokens_per_s_high=rate.high,
+            prefill_ms=timing.median_ms,
+            prefill_ms_low=timing.low_ms,
+            prefill_ms_high=timing.high_ms,
+            time_to_first_token_ms=decode[name].first_token.median_ms,
+        )
+
+
+def _call(model: nn.Module, *args: Any, **options: Any):
+    return lambda: model(*args, **options)
+
+
+def _energy(rows, models, sample, writes: bool, n_new: int) -> None:
+    for name, model in progress(models.items(), "energy", unit="model"):
+        with evaluating(model):
+            if writes:
+                energy = measure_energy(
+                    lambda model=model: model.generate(
+                        sample[:, :16],
+                        attention_mask=torch.ones_like(sample[:, :16]),
+                        min_new_tokens=n_new,
+                        max_new_tokens=n_new,
+                        do_sample=False,
+                        pad_token_id=0,
+                    )
+                )
+            else:
+                energy = measure_energy(_call(model, sample))
+        per = n_new if writes else 1  # a token written, or a sentence read
+        rows[name]["energy_joules"] = None if energy.joules is None else energy.joules / per
+        rows[name]["energy_source"] = energy.source

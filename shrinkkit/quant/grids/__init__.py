@@ -1,0 +1,1 @@
+"""Grids: numbers to integers and back; no model, no layer."""

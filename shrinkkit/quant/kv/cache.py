@@ -1,0 +1,246 @@
+"""Keep the keys and values of a language model in 2 to 8 bits while it writes.
+
+To write one token, a model attends to the keys and values of all tokens before it. It keeps them,
+because computing them again would cost a pass over the whole text for every token. This cache grows
+with every token, and with long texts or many readers it outweighs the model itself.
+
+    cache = QuantizedKVCache(bits=4)
+    model.generate(**prompt, past_key_values=cache)
+    cache.nbytes
+
+The recipe is KIVI's (Liu et al. 2024, arXiv 2402.02750, section 3), in every layer:
+
+1. A value is rounded **per token**. Its scale depends on that token alone, so it is rounded the
+   moment it arrives, unless it is one of the `residual` latest tokens. One step is not KIVI's:
+   the channels of a value are mixed before rounding, and unmixed after (`kv_rows.mix`), which
+   about halves what rounding the values costs and takes no memory.
+2. A key is rounded **per channel**, over a group of `group_size` tokens. Its scale depends on
+   tokens that are not written yet, so keys wait in float until a group is full.
+3. Attention reads both as float again: packed integers widened, then the window in float.
+
+So a token attends to rounded values, to rounded keys of every full group, and to the last few
+keys as they are; a prompt that is read in one call sees its own keys in float. What is stored does
+not depend on how the tokens came, in one call or one by one.
+
+It saves memory, not time: widening the whole cache at each step costs more than attention does.
+Production kernels (KIVI's own, vLLM, llama.cpp) widen inside the attention kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from transformers.cache_utils import Cache, DynamicLayer
+
+from shrinkkit.errors import InputError, require_choice, require_int
+from shrinkkit.quant.kv.rows import SHARED_BY, PackedRows, from_rows, mix, round_rows, to_rows
+
+
+class _Lane:
+    """The keys, or the values, of one layer: a packed past and a window of late tokens in float."""
+
+    def __init__(
+        self, bits: int, granularity: str, group_size: int, residual: int, mixed: bool
+    ) -> None:
+        self.bits, self.granularity, self.mixed = bits, granularity, mixed
+        self.group_size, self.residual = group_size, residual
+        self.packed: PackedRows | None = None
+        self.window: torch.Tensor | None = None  # [batch, heads, late tokens, head_dim]
+
+    @property
+    def waits(self) -> bool:
+        """Whether tokens wait for a whole group; else each is rounded as it arrives."""
+        return self.granularity == "per_channel"
+
+    @property
+    def n_packed(self) -> int:
+        """Tokens that are packed."""
+        if self.packed is None:
+            return 0
+        rows = self.packed.codes.shape[2]
+        return rows * self.group_size // self.window.shape[-1] if self.waits else rows
+
+    def __len__(self) -> int:
+        return 0 if self.window is None else self.n_packed + self.window.shape[2]
+
+    @property
+    def nbytes(self) -> int:
+        packed = 0 if self.packed is None else self.packed.nbytes
+        return packed + (0 if self.window is None else self.window.nbytes)
+
+    def add(self, states: torch.Tensor) -> torch.Tensor:
+        """Store new tokens [batch, heads, new, head_dim] and return all tokens, as float."""
+        self.window = states if self.window is None else torch.cat([self.window, states], dim=2)
+        if not self.waits:
+            self.settle()
+        everything = self.read()
+        if self.waits:
+            self.settle()
+        return everything
+
+    def settle(self) -> None:
+        """Pack what need not stay in float: all but `residual` tokens, in whole groups."""
+        ready = max(0, self.window.shape[2] - self.residual)
+        ready -= ready % self.group_size if self.waits else 0
+        if ready == 0:
+            return
+        states = self.window[:, :, :ready]
+        states = mix(states) if self.mixed else states
+        rows = to_rows(states, self.granularity, self.group_size)
+        fresh = round_rows(rows, self.bits, self.group_size)
+        self.packed = fresh if self.packed is None else self.packed.append(fresh)
+        self.window = self.window[:, :, ready:].clone()  # a view would keep the old tokens alive
+
+    def read(self) -> torch.Tensor:
+        """Return all tokens as float, [batch, heads, tokens, head_dim]."""
+        if self.packed is None:
+            return self.window
+        past = self.packed.dequantize()
+        past = from_rows(past, self.granularity, self.window.shape[-1])
+        past = mix(past) if self.mixed else past
+        return torch.cat([past.to(self.window.dtype), self.window], dim=2)
+
+    def change_batch(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        """Apply a function to every tensor's first dimension."""
+        if self.window is not None:
+            self.window = change(self.window)
+        if self.packed is not None:
+            self.packed = self.packed.tensors(change)
+
+    def drop_last(self, n: int) -> None:
+        """Forget the last `n` tokens; what is left of a broken group goes back to the window."""
+        keep = max(0, len(self) - n)
+        whole = min(keep, self.n_packed)
+        whole -= whole % self.group_size if self.waits else 0
+        late = self.read()[:, :, whole:keep].clone()
+        if self.packed is not None:
+            rows = whole * self.window.shape[-1] // self.group_size if self.waits else whole
+            self.packed = self.packed.tensors(lambda x: x[:, :, :rows].clone()) if rows else None
+        self.window = late
+
+
+class QuantizedKVLayer(DynamicLayer):
+    """One attention layer's part of a `QuantizedKVCache`, as transformers asks for it."""
+
+    is_croppable = False  # cropping gives back the tokens, and not the float that they had
+
+    def __init__(
+        self,
+        bits: int,
+        group_size: int,
+        residual: int,
+        keys: str,
+        values: str,
+        mix_values: bool,
+    ) -> None:
+        super().__init__()
+        self._lanes = [
+            _Lane(bits, keys, group_size, residual, mixed=False),
+            _Lane(bits, values, group_size, residual, mixed=mix_values),
+        ]
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """Note dtype and device of the first tokens."""
+        self.dtype, self.device = key_states.dtype, key_states.device
+        self.is_initialized = True
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Store new keys and values [batch, heads, new, head_dim] and return all, for attention."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        new = zip(self._lanes, (key_states, value_states), strict=True)
+        keys, values = [lane.add(states) for lane, states in new]
+        return keys, values
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that this layer's keys and values take: codes, scales, zero points and window."""
+        return sum(lane.nbytes for lane in self._lanes)
+
+    def get_seq_length(self) -> int:
+        """Count the tokens that are stored."""
+        return len(self._lanes[0])
+
+    def reset(self) -> None:
+        """Forget everything."""
+        for lane in self._lanes:
+            lane.packed = lane.window = None
+        self.is_initialized = False
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Forget the last tokens; tokens_to_remove is 0 or negative, as in transformers."""
+        if tokens_to_remove > 0:
+            raise InputError(
+                f"tokens_to_remove must be 0 or negative, but {tokens_to_remove} was given: "
+                "crop(-3) removes the last three tokens."
+            )
+        for lane in self._lanes:
+            if len(lane) and tokens_to_remove:
+                lane.drop_last(-tokens_to_remove)
+
+    def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
+        """Give each beam the past of the beam that it goes on from."""
+        self.batch_select_indices(beam_idx)
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeat each sequence of the batch."""
+        for lane in self._lanes:
+            lane.change_batch(lambda x: x.repeat_interleave(repeats, dim=0))
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Keep the sequences of the batch that `indices` names."""
+        for lane in self._lanes:
+            lane.change_batch(lambda x: x[indices.to(x.device)])
+
+
+class QuantizedKVCache(Cache):
+    """A key-value cache of packed integers, for `model.generate(past_key_values=cache)`.
+
+    KIVI (Liu et al. 2024, arXiv 2402.02750), section 3: keys per channel, values per token.
+
+    bits: 2 to 8, of each stored number.
+    group_size: numbers that share a scale: tokens of one channel for keys, channels of one token
+        for values.
+    residual: the latest tokens that stay in float, at least; keys wait for a whole group besides.
+    keys, values: "per_channel" or "per_token"; the defaults are KIVI's, others are for comparing.
+    mix_values: spread a value over its channels before rounding (`kv_rows.mix`); not in KIVI.
+
+    A cache belongs to one text: start the next one with a new cache, or `reset()` it.
+    Raises InputError for other arguments.
+
+    >>> cache = QuantizedKVCache(bits=4, group_size=2)
+    >>> one = torch.tensor([[[[1.0, 2.0]]]])  # [batch, heads, tokens, head_dim]
+    >>> for _ in range(3):
+    ...     keys, values = cache.update(one, one, layer_idx=0)
+    >>> keys.shape, cache.get_seq_length(), cache.layers[0].nbytes
+    (torch.Size([1, 1, 3, 2]), 3, 28)
+    """
+
+    def __init__(
+        self,
+        bits: int = 4,
+        *,
+        group_size: int = 64,
+        residual: int = 0,
+        keys: str = "per_channel",
+        values: str = "per_token",
+        mix_values: bool = True,
+    ) -> None:
+        self.bits = require_int("bits", bits, 2, 8)
+        self.group_size = require_int("group_size", group_size, 1)
+        self.residual = require_int("residual", residual, 0)
+        require_choice("keys", keys, SHARED_BY)
+        require_choice("values", values, SHARED_BY)
+        layer = partial(
+            QuantizedKVLayer, bits, group_size, residual, keys, values, bool(mix_values)
+        )
+        super().__init__(layer_class_to_replicate=layer)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the cache takes now: codes, scales, zero points and what is still float."""
+        return sum(layer.nbytes for layer in self.layers)

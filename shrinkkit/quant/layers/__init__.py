@@ -1,0 +1,1 @@
+"""Layers that hold integers, and the kernels that multiply them."""

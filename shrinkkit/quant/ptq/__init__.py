@@ -1,0 +1,1 @@
+"""Post-training quantization: a whole model, without data or with a little text."""

@@ -1,0 +1,174 @@
+"""Quantize a whole model: every linear layer rounded to nearest, the vocabulary matrix too.
+
+The walk is short: find the linears of the blocks, replace each by a `QuantizedLinear`, then the
+output head. In a small model the head is large: SmolLM2's 49,152 x 576 matrix is a fifth of all
+weights, and reading it is a fifth of the work of each token, so leaving it in float32 would cost
+half of the saving. It is also the most sensitive matrix, so it gets 8 bits unless told otherwise.
+Where it is tied to the embedding, the embedding reads the same packed rows.
+
+Norms and biases stay in float: thousands of numbers against millions. No data is used here;
+methods that use data (GPTQ, AWQ) choose better integers for the same layers.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+from tqdm.auto import tqdm
+
+from shrinkkit.errors import InputError
+from shrinkkit.quant.grids.formats import Format, int_format
+from shrinkkit.quant.layers.linear import QuantizedEmbedding, QuantizedLinear
+from shrinkkit.surgery.parts import (
+    clone,
+    find_linears,
+    input_embedding,
+    is_compressed,
+    is_tied,
+    output_head,
+    replace_module,
+)
+
+
+def _default_format(bits: int, group_size: int | None, symmetric: bool | None) -> Format:
+    checked = int_format(bits, symmetric=symmetric)  # a wrong `bits` is named before its group
+    if group_size is None:
+        return checked if bits == 8 else int_format(bits, group_size=64, symmetric=symmetric)
+    return int_format(bits, group_size=group_size, symmetric=symmetric)
+
+
+def weight_format(
+    bits: int | Format, group_size: int | None = None, symmetric: bool | None = None
+) -> Format:
+    """Return the grid that the arguments of a quantizing verb describe.
+
+    bits: 2 to 8, or a whole Format, which then says group_size and symmetric itself.
+    group_size, symmetric: None chooses one scale a row and symmetric at 8 bits, groups of 64 and
+        asymmetric below.
+    Raises InputError for arguments that do not fit together.
+
+    >>> str(weight_format(4)), str(weight_format(8))
+    ('int4 g64 asymmetric', 'int8 per channel symmetric')
+    """
+    if not isinstance(bits, Format):
+        return _default_format(bits, group_size, symmetric)
+    if group_size is not None or symmetric is not None:
+        raise InputError(
+            "bits is a Format, which says group_size and symmetric itself; leave both out."
+        )
+    return bits
+
+
+def refuse_compressed(model: nn.Module) -> None:
+    """Raise InputError for a model with quantized layers: a second rounding only adds error."""
+    if is_compressed(model):
+        raise InputError(
+            "This model is quantized already. Rounding it again would only add error: start from "
+            "the original, as in quantize_model(load_model('smollm2-135m'), bits=4). (A notebook "
+            "cell that was run twice is the usual cause.)"
+        )
+
+
+def head_format(bits: int | Format | None, group_size: int | None = None) -> Format | None:
+    """Return the grid of the output head; None, for a head that stays in float.
+
+    bits: 2 to 8, a whole Format, or None; group_size: for fewer than 8 bits, as for the weights.
+    Raises InputError for bad bits: ask before long work, not after it.
+    """
+    if bits is None or isinstance(bits, Format):
+        return bits
+    return _default_format(bits, None if bits == 8 else group_size, None)
+
+
+def quantize_model(
+    model: nn.Module,
+    bits: int | Format = 8,
+    group_size: int | None = None,
+    *,
+    symmetric: bool | None = None,
+    head_bits: int | Format | None = 8,
+    search: bool | None = None,
+    include: str | tuple[str, ...] = "*",
+    exclude: str | tuple[str, ...] = (),
+    inplace: bool = False,
+) -> nn.Module:
+    """Round the linear layers of a model to a grid, without any data.
+
+    model: a transformers model or any module with linear layers.
+    bits: 2 to 8, or a whole Format (NF4, say), which then says group_size and symmetric itself.
+    group_size: columns that share a scale; None: one scale a row at 8 bits, groups of 64 below.
+    symmetric: None: symmetric at 8 bits, asymmetric below.
+    head_bits: bits (or a Format) of the output head and of an embedding tied to it; None leaves
+        both in float.
+    search: choose ranges by `search_qparams` (True) or by min and max (False, plain rounding to
+        nearest); None searches below 8 bits.
+    include, exclude: globs over layer names, for layers other than the head.
+    inplace: change `model` itself instead of a copy.
+    Returns the quantized model, in eval mode.
+    Raises InputError: bad bits or group_size, weights that are not finite (naming the layer), a
+    model that is compressed already.
+    """
+    fmt = weight_format(bits, group_size, symmetric)
+    head_fmt = head_format(head_bits, group_size)
+    refuse_compressed(model)
+    search = fmt.bits < 8 if search is None else search
+    layers = list(find_linears(model, include, exclude))
+    if not inplace:
+        model = clone(model, shared=[model.get_submodule(name).weight for name in layers])
+    for name in tqdm(layers, desc=f"quantizing to {fmt}", unit="layer", leave=False):
+        replace_module(model, name, _quantized(model.get_submodule(name), fmt, name, search))
+    quantize_head(model, head_fmt)
+    return model.eval()
+
+
+def _quantized(layer: nn.Module, fmt: Format, name: str, search: bool) -> QuantizedLinear:
+    try:
+        return QuantizedLinear.from_linear(layer, fmt, search=search)
+    except InputError as error:
+        raise InputError(f"Layer {name}: {error}") from None
+
+
+def quantize_head(model: nn.Module, fmt: Format | None) -> None:
+    """Quantize the output head in place, and let a tied embedding read the head's packed rows.
+
+    fmt: of `head_format`; None leaves the head in float, as does a model without a head.
+    """
+    if fmt is None or output_head(model) is None:
+        return
+    head, embedding, tied = output_head(model), input_embedding(model), is_tied(model)
+    old = model.get_submodule(embedding) if tied else None
+    packed = _quantized(model.get_submodule(head), fmt, head, fmt.bits < 8)
+    replace_module(model, head, packed)
+    if tied:
+        table = QuantizedEmbedding(
+            packed, tied=True, padding_idx=old.padding_idx, dtype=old.weight.dtype
+        )
+        replace_module(model, embedding, table)
+
+
+def dequantize_model(model: nn.Module) -> nn.Module:
+    """Return a float model with the same weights: quantized layers become ordinary ones again.
+
+    Useful to judge a grid's quality where no fast kernel exists, or to go on with another tool.
+    Not a way back: the rounding stays.
+    """
+    model = clone(model)
+    weights: dict[int, nn.Parameter] = {}
+    for name, module in list(model.named_modules()):
+        if isinstance(module, QuantizedLinear) and not name.endswith(".table"):
+            plain = nn.Linear(module.in_features, module.out_features, module.bias is not None)
+            plain.weight = nn.Parameter(module.dequantize(), requires_grad=False)
+            if module.bias is not None:
+                plain.bias = nn.Parameter(module.bias.clone(), requires_grad=False)
+            replace_module(model, name, plain)
+            weights[id(module)] = plain.weight  # for an embedding tied to it
+    for name, module in list(model.named_modules()):
+        if isinstance(module, QuantizedEmbedding):
+            weight = weights.get(id(module.source))
+            plain = nn.Embedding.from_pretrained(
+                module.source.dequantize() if weight is None else weight,
+                padding_idx=module.padding_idx,
+            )
+            if weight is not None:
+                plain.weight = weight
+            replace_module(model, name, plain)
+    return model.eval()

@@ -1,0 +1,227 @@
+"""SmoothQuant: move what is hard about activations into the weights, where it is easy.
+
+Activations are hard to round because a few input channels are far larger than the rest, the same
+ones for every token, so that one step for a whole token wastes its 255 levels on them. Weights
+have no such channels. And a product does not care who is large:
+
+    x @ W.T  =  (x / s) @ (W * s).T        for any s > 0, one value an input channel
+
+SmoothQuant (Xiao et al. 2023, arXiv 2211.10438) divides every channel by
+
+    s_j = max|x_j| ** alpha / max|W_j| ** (1 - alpha)
+
+where max|x_j| comes from a little calibration text and max|W_j| from the column j of every layer
+that reads x (q, k and v; gate and up). At alpha = 1 all channels of x become equally large and the
+weights get all of the trouble; at alpha = 0 the other way round; between them the largest products
+are shared out. Nothing has to divide while the model runs: s is folded into the norm that makes x
+(its weights are divided by s), or into v_proj and up_proj, which feed o_proj and down_proj through
+nothing but a sum and a product. The float model computes the same function afterwards, to rounding.
+
+It costs one pass over the calibration text. `alpha="search"` tries seven values on some of its
+tokens and keeps, for each group, the one whose rounded output is nearest to the float output.
+Where no norm can take s up (BERT adds its norms' output to the residual, too), production tools
+divide x inside the layer; this package leaves such a group alone.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.functional import linear
+
+from shrinkkit.calibration.accumulators import Maxima
+from shrinkkit.errors import InputError
+from shrinkkit.quant.ptq.activations import QMAX, quantize_activations
+from shrinkkit.surgery.invariance import NormGroup, norm_groups, rescale
+from shrinkkit.surgery.parts import clone, decoder_blocks, is_compressed, watch_inputs
+from shrinkkit.surgery.running import check_tokens, device_of, evaluating, progress
+
+ALPHAS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # what a search tries, beside leaving as it is
+SEARCH_TOKENS = 128  # tokens of a group that a search looks at
+
+
+def smoothing_scale(x_max: torch.Tensor, w_max: torch.Tensor, alpha: float = 0.5) -> torch.Tensor:
+    """Share the size of each channel out between activations and weights.
+
+    Xiao et al. 2023 (arXiv 2211.10438), equation 4: s = x_max ** alpha / w_max ** (1 - alpha).
+    A channel that is dead in the activations or in the weights has nothing to share: s = 1.
+
+    x_max: [channels]; largest magnitude of each input channel on the calibration text.
+    w_max: [channels]; largest magnitude of the same column in all layers that read it.
+    alpha: 0 to 1; how much of the difficulty goes into the weights.
+    Returns s [channels] float32, above 0: x is divided by it, columns are multiplied.
+    Raises InputError for an alpha outside 0 to 1, and for lengths that differ.
+
+    >>> smoothing_scale(torch.tensor([16.0, 1.0, 0.0]), torch.tensor([1.0, 4.0, 2.0]))
+    tensor([4.0000, 0.5000, 1.0000])
+    """
+    alpha = _alpha(alpha)
+    if x_max.shape != w_max.shape:
+        raise InputError(
+            f"x_max has shape {list(x_max.shape)} and w_max {list(w_max.shape)}: give one value "
+            "for each input channel in both."
+        )
+    x_max, w_max = x_max.float(), w_max.float()
+    scale = x_max.pow(alpha) / w_max.pow(1 - alpha)
+    alive = (x_max > 0) & (w_max > 0) & torch.isfinite(scale) & (scale > 0)
+    return torch.where(alive, scale, torch.ones_like(scale))
+
+
+def smooth(
+    model: nn.Module,
+    calibration: torch.Tensor,
+    alpha: float | str = 0.5,
+    *,
+    inplace: bool = False,
+) -> nn.Module:
+    """Rescale a float model so that its activations round better; it computes the same function.
+
+    model: a float transformers model of a family that `invariance.norm_groups` knows.
+    calibration: windows [n_samples, seq_len] of token ids.
+    alpha: 0 to 1 for all groups, or "search": the best of ALPHAS for each group.
+    inplace: change `model` itself instead of a copy.
+    Returns the smoothed model, in eval mode and in float.
+    Raises InputError: a compressed model, an unknown family, bad alpha or calibration, inputs or
+        weights that are not finite, or a model whose output changed (a family whose norms are
+        read elsewhere, too).
+    """
+    if alpha != "search":
+        alpha = _alpha(alpha)
+    calibration = check_tokens(calibration)
+    if is_compressed(model):
+        raise InputError(
+            "This model is quantized already, and its weights can no longer be rescaled. Start "
+            "from the original: smooth it first, then quantize it."
+        )
+    groups = {name: norm_groups(block) for name, block in decoder_blocks(model).items()}
+    if not inplace:
+        model = clone(model)
+    watched = _watch(model, groups, calibration, keep=alpha == "search")
+    with evaluating(model):
+        probe = calibration[:1, :32].to(device_of(model))
+        before = model(probe)[0]
+        for name, of_block in progress(groups.items(), "smoothing", unit="block"):
+            block = model.get_submodule(name)
+            for group in of_block:
+                _smooth_group(block, group, watched[f"{name}.{group.consumers[0]}"], alpha)
+        _require_same(model, before, model(probe)[0])
+    return model.eval()
+
+
+def smooth_quantize(
+    model: nn.Module,
+    calibration: torch.Tensor,
+    alpha: float | str = 0.5,
+    *,
+    activations: str = "per_token",
+    head_bits: int | None = 8,
+    inplace: bool = False,
+) -> nn.Module:
+    """Smooth a model, then round its weights and activations to 8 bits: SmoothQuant's W8A8.
+
+    model, calibration, alpha: as for `smooth`.
+    activations, head_bits: as for `quantize_activations`.
+    Returns the quantized model, in eval mode. Raises InputError as the two do.
+    """
+    smoothed = smooth(model, calibration, alpha, inplace=inplace)
+    return quantize_activations(
+        smoothed, activations, calibration, head_bits=head_bits, inplace=True
+    )
+
+
+def _alpha(alpha: float) -> float:
+    number = isinstance(alpha, (int, float)) and not isinstance(alpha, bool)
+    if not number or not 0 <= alpha <= 1:
+        raise InputError(
+            f"alpha must be a number from 0 to 1, or 'search', but {alpha!r} was given."
+        )
+    return float(alpha)
+
+
+class _Inputs(Maxima):
+    """Collect maxima and, for a search, some of the tokens themselves."""
+
+    def __init__(self, per_window: int) -> None:
+        super().__init__()
+        self.per_window, self.rows = per_window, []
+
+    def add(self, x: torch.Tensor) -> None:
+        super().add(x)
+        if self.per_window:
+            x = x.reshape(-1, x.shape[-1])
+            every = max(1, x.shape[0] // self.per_window)
+            self.rows.append(x[every - 1 :: every][: self.per_window].float())
+
+
+def _watch(
+    model: nn.Module,
+    groups: dict[str, list[NormGroup]],
+    calibration: torch.Tensor,
+    keep: bool,
+) -> dict[str, _Inputs]:
+    """Let the model read the calibration text; return what flowed into each group."""
+    per_window = max(1, SEARCH_TOKENS // len(calibration)) if keep else 0
+    names = [f"{block}.{g.consumers[0]}" for block, of_block in groups.items() for g in of_block]
+    watched = {name: _Inputs(per_window) for name in names}
+    with evaluating(model), watch_inputs(model, {n: w.add for n, w in watched.items()}):
+        for window in progress(calibration, "calibrating", unit="window"):
+            model(window[None].to(device_of(model)))
+    for name, inputs in watched.items():
+        if not bool(torch.isfinite(inputs.value).all()):
+            raise InputError(
+                f"The inputs of {name} hold NaN or infinity on the calibration windows. Look at "
+                "the model's output on them first."
+            )
+    return watched
+
+
+def _smooth_group(block: nn.Module, group: NormGroup, inputs: _Inputs, alpha: float | str) -> None:
+    """Fold one group's scale into its source and its consumers, in place."""
+    weights = [block.get_submodule(name).weight for name in group.consumers]
+    x_max = group.channels(inputs.value)
+    w_max = torch.stack([group.channels(w.abs().amax(dim=0)) for w in weights]).amax(dim=0)
+    if alpha == "search":
+        scales = [torch.ones_like(x_max), *(smoothing_scale(x_max, w_max, a) for a in ALPHAS)]
+        columns = [group.columns(scale) for scale in scales]
+        errors = output_errors(torch.cat(inputs.rows), weights, columns)
+        scale = scales[errors.index(min(errors))]
+    else:
+        scale = smoothing_scale(x_max, w_max, alpha)
+    rescale(block, group, scale)
+
+
+def output_errors(
+    x: torch.Tensor, weights: list[torch.Tensor], scales: list[torch.Tensor]
+) -> list[float]:
+    """Return, for each scale, the squared output error of a group's layers, smoothed and rounded.
+
+    x: [n_tokens, columns]; weights: each [out, columns]; scales: each [columns].
+    """
+    exact = [linear(x, weight.float()) for weight in weights]
+    errors = []
+    for scale in scales:
+        rounded = _round_rows(x / scale)
+        parts = [
+            linear(rounded, _round_rows(weight.float() * scale)).sub_(y).square_().sum().item()
+            for weight, y in zip(weights, exact, strict=True)
+        ]
+        errors.append(sum(parts))
+    return errors
+
+
+def _round_rows(rows: torch.Tensor) -> torch.Tensor:
+    """Round each row (a token, or a row of a weight) to its own 255 levels; changes `rows`."""
+    step = rows.abs().amax(dim=1, keepdim=True).div_(QMAX).clamp_(min=1e-30)
+    return rows.div_(step).round_().mul_(step)
+
+
+def _require_same(model: nn.Module, before: torch.Tensor, after: torch.Tensor) -> None:
+    """Refuse a model whose output changed by more than its dtype's rounding explains."""
+    precision = {torch.float32: 1e-3, torch.float64: 1e-3}.get(before.dtype, 0.1)
+    difference = (after - before).float().norm() / before.float().norm()
+    if not difference <= precision:
+        raise InputError(
+            f"Smoothing changed the output of {type(model).__name__} by {difference:.1%}: "
+            "something else reads one of its norms, or a norm does not multiply by its weight. "
+            "Its blocks need a line of their own in SOLE_READERS of surgery/invariance.py."
+        )

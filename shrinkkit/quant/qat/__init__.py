@@ -1,0 +1,1 @@
+"""Quantization-aware training: models that learn on their grid."""

@@ -1,0 +1,1 @@
+"""Quantized models on disk: saved, opened, and made block by block."""

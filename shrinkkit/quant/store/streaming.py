@@ -1,0 +1,206 @@
+"""Quantize a checkpoint that is larger than memory: GPTQ, one block at a time, and resumable.
+
+GPTQ goes through a model block by block, and of the other blocks it needs nothing but the
+activations that come out of them. So the model need not be there. The walk is that of `calibrated`,
+with three additions:
+
+1. a block's weights are read from the checkpoint when it is its turn (`skeleton`);
+2. once the text went through the rounded block, its packed tensors go to a file and the block is
+   emptied (`partial`), and the activations are written too, so that a run that was killed goes on
+   with the next block;
+3. at the end the packed files, the vocabulary's matrices and the norms are copied together into
+   the file that `save` writes, a few MiB at a time, and the target appears under its name at once.
+
+What it costs: memory for the largest block in float32, the Hessian of its widest layer about three
+times (5,632 inputs: 127 MB each) and the activations, whatever the number of blocks; disk for the
+packed weights twice until the end. The time is that of `gptq_model`, and so are the integers: both
+run the same functions on the same numbers.
+
+What stays in float keeps the checkpoint's dtype, while calibration computes in float32. Production
+tools (GPTQModel, llm-compressor) also take one decoder layer at a time, onto a GPU, with the others
+in main memory or on disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from shrinkkit.calibration.walk import Walk, walk_blocks
+from shrinkkit.errors import InputError, require_int
+from shrinkkit.quant.grids.formats import Format
+from shrinkkit.quant.ptq.calibrated import RoundLayer, round_block, warn_of
+from shrinkkit.quant.ptq.gptq import gptq
+from shrinkkit.quant.ptq.model import head_format, weight_format
+from shrinkkit.quant.store.finishing import PAGE, round_head, write_target
+from shrinkkit.quant.store.io import FILE, is_packed_part, refuse_foreign, tensors_of
+from shrinkkit.quant.store.partial import Partial, plain, read_page, refuse_other
+from shrinkkit.sources.models import checkpoint_folder
+from shrinkkit.surgery.parts import decoder_blocks, find_linears, output_head
+from shrinkkit.surgery.running import check_tokens, check_vocabulary
+from shrinkkit.surgery.skeleton import Skeleton
+from shrinkkit.system.allocator import give_back, large_pieces_given_back
+from shrinkkit.system.files import lock, sha256_of
+
+_PAGE_FORMAT = 1
+
+
+def gptq_checkpoint(
+    source: str | Path,
+    target: str | Path,
+    calibration: torch.Tensor,
+    bits: int | Format = 4,
+    group_size: int | None = None,
+    *,
+    symmetric: bool | None = None,
+    damping: float = 0.01,
+    act_order: bool = True,
+    static_groups: bool | None = None,
+    search: bool = True,
+    head_bits: int | Format | None = 8,
+    dtype: torch.dtype | None = None,
+    batch_size: int = 4,
+    restart: bool = False,
+) -> Path:
+    """Quantize a decoder's checkpoint by GPTQ, from disk to disk, one block in memory at a time.
+
+    Called again after it was interrupted, it goes on with the block it had reached, and writes the
+    same bytes. Until the target is there, what is done stands beside it, in `TARGET.partial`.
+
+    source: a folder with config.json and safetensors, in one file or several with an index; an
+        embedded name; or a hub name, which is downloaded.
+    target: the folder to write, as `save` does; `load_model(target)` opens it.
+    calibration: [n_samples, seq_len] integer; windows of token ids, as for `gptq_model`.
+    bits, group_size, symmetric, damping, act_order, static_groups, search, head_bits, batch_size:
+        as for `gptq_model`.
+    dtype: of what stays in float (norms, biases, an embedding that is not tied to a packed head);
+        None: that of the checkpoint's embedding.
+    restart: throw away an unfinished run, or a finished target that shrinkkit wrote.
+    Returns the target.
+    Raises InputError: bad arguments, token ids outside of the vocabulary, a checkpoint that is
+        quantized already, a target or an unfinished run that is of something else; AssetError: a
+        checkpoint that is damaged, pickled or lacks tensors; StorageError: a full disk, or another
+        process at work on the same target.
+    """
+    fmt, head_fmt = weight_format(bits, group_size, symmetric), head_format(head_bits, group_size)
+    batch_size = require_int("batch_size", batch_size, 1)
+    calibration = check_tokens(calibration).cpu()
+    if not (dtype is None or (isinstance(dtype, torch.dtype) and dtype.is_floating_point)):
+        raise InputError(f"dtype must be a floating torch type or None, but {dtype!r} was given.")
+    target = Path(target).expanduser().absolute()
+    refuse_foreign(target)
+    folder = checkpoint_folder(source)
+    skeleton = Skeleton.of_folder(folder)
+    check_vocabulary(str(source), skeleton.model, calibration)
+    dtype = dtype or skeleton.stored_dtype()
+    how = {"damping": damping, "act_order": act_order, "static_groups": static_groups}
+    how["search"] = search
+    head = {"head_bits": None} if head_fmt is None else _flat(head_fmt, "head_")
+    page = _identity(folder, skeleton, calibration) | _flat(fmt) | head | how
+    page |= {"dtype": str(dtype).removeprefix("torch."), "batch_size": batch_size}
+
+    with lock(target, timeout_s=0), large_pieces_given_back():
+        unfinished = Partial(target.with_name(f"{target.name}.partial"))
+        if not restart and _is_finished(target, page, unfinished):
+            unfinished.remove()  # left over where the process ended between the last two steps
+            return target
+        unfinished.begin(page, restart=restart)
+        round_layer = partial(gptq, **how)
+        _quantize_blocks(skeleton, calibration, unfinished, fmt, round_layer, dtype, batch_size)
+        packs_head = head_fmt is not None and output_head(skeleton.model) is not None
+        if packs_head and not unfinished.has(Partial.HEAD):
+            unfinished.save_part(Partial.HEAD, *round_head(skeleton, head_fmt))
+        notes = write_target(target, folder, skeleton, unfinished, packs_head, dtype, page)
+        unfinished.remove()
+    warn_of(notes, stacklevel=3)
+    return target
+
+
+def _flat(fmt: Format, prefix: str = "") -> dict[str, Any]:
+    return {f"{prefix}{key}": value for key, value in asdict(fmt).items()}
+
+
+def _identity(folder: Path, skeleton: Skeleton, calibration: torch.Tensor) -> dict[str, Any]:
+    """Say what a run is of: which checkpoint, which text."""
+    text = hashlib.sha256(calibration.contiguous().numpy())
+    return {
+        "format": _PAGE_FORMAT,
+        "method": "gptq",
+        "config_sha256": sha256_of(folder / "config.json"),
+        "weights_fingerprint": skeleton.files.fingerprint(),
+        "calibration": list(calibration.shape),
+        "calibration_sha256": text.hexdigest(),
+    }
+
+
+def _is_finished(target: Path, page: Mapping[str, Any], unfinished: Partial) -> bool:
+    """Tell whether the target is this run's result; raises InputError for another's."""
+    if not (target / FILE).is_file():
+        return False
+    if not (target / PAGE).is_file():
+        raise InputError(
+            f"target={str(target)!r} holds a quantized model already. Name another target, or "
+            "replace it with restart=True (--restart)."
+        )
+    if unfinished.is_of(page) and read_page(target / PAGE) != plain(page):
+        return False  # it was begun with restart=True, to replace the target
+    refuse_other(target, read_page(target / PAGE), page)
+    return True
+
+
+def _quantize_blocks(
+    skeleton: Skeleton,
+    calibration: torch.Tensor,
+    unfinished: Partial,
+    fmt: Format,
+    round_layer: RoundLayer,
+    dtype: torch.dtype,
+    batch_size: int,
+) -> None:
+    """Take the blocks that are not done in order: read, round, write, empty."""
+    blocks, done = decoder_blocks(skeleton.model), unfinished.done()
+    if done == len(blocks):
+        return
+    with skeleton.embedding_of(calibration):
+        walk = Walk(skeleton.model, calibration, batch_size)
+    if done:
+        walk.hidden = unfinished.hidden(done)
+    numbers = {name: number for number, name in enumerate(blocks)}
+
+    def visit(name: str, block: nn.Module, walk: Walk) -> Callable[[], None]:
+        notes: list[str] = []
+        skeleton.fill(name)
+        formats = dict.fromkeys(find_linears(block), fmt)
+        pack = round_block(name, block, walk, formats, round_layer, notes)
+
+        def finish() -> None:
+            pack()
+            tensors, layers = _named(name, block, dtype)
+            unfinished.save_part(numbers[name], tensors, {"layers": layers, "notes": notes})
+            unfinished.save_hidden(numbers[name] + 1, walk.hidden)
+            skeleton.empty(name)
+            give_back()  # or gaps between small pieces add up, block by block
+
+        return finish
+
+    walk_blocks(walk, blocks, visit, done=done, label=f"quantizing to {fmt}")
+
+
+def _named(
+    name: str, block: nn.Module, dtype: torch.dtype
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Return a packed block's tensors and its layers' entries under their names in the model."""
+    tensors, header = tensors_of(block)
+    for leaf, tensor in tensors.items():
+        if tensor.is_floating_point() and not is_packed_part(leaf, header):
+            tensors[leaf] = tensor.to(dtype)
+    return tuple(
+        {f"{name}.{k}": v for k, v in part.items()} for part in (tensors, header["layers"])
+    )

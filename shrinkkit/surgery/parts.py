@@ -1,0 +1,223 @@
+"""Find, replace and watch the parts of a model, whatever its family.
+
+Compression methods want the same few things from a model: its linear layers by name, its decoder
+blocks in order, its output head, and what flows into a layer. Names are those of
+`model.named_modules()`, patterns are shell globs over them (`model.layers.*.mlp.*`).
+
+Embeddings and norms are not linears and are never returned by `find_linears`; the output head is a
+linear, but a special one (it is large, sensitive and often tied to the embedding), so it is found
+by `output_head` and excluded from `find_linears` unless asked for.
+
+What can be rescaled or turned in a model without changing what it computes is in `invariance.py`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+
+import torch
+from torch import nn
+
+from shrinkkit.errors import InputError, near_matches
+
+# Where each model family keeps its repeated blocks.
+BLOCK_PATHS = (
+    "model.layers",  # Llama, Mistral, Qwen2, Gemma
+    "layers",  # LlamaModel without a head
+    "transformer.h",  # GPT-2
+    "h",
+    "gpt_neox.layers",  # Pythia
+    "model.decoder.layers",  # OPT
+    "bert.encoder.layer",  # BERT with a task head
+    "encoder.layer",  # BERT
+    "distilbert.transformer.layer",  # DistilBERT with a task head
+    "transformer.layer",  # DistilBERT
+    "mobilebert.encoder.layer",
+)
+
+
+def is_packed(module: nn.Module) -> bool:
+    """Tell whether a module holds a compressed weight (it can `dequantize()`)."""
+    return hasattr(module, "dequantize") and hasattr(module, "nbytes")
+
+
+def is_compressed(model: nn.Module) -> bool:
+    """Tell whether some layer of the model is compressed already.
+
+    >>> is_compressed(nn.Linear(2, 2))
+    False
+    """
+    return any(is_packed(module) for module in model.modules())
+
+
+def _matches(name: str, patterns: str | Iterable[str]) -> bool:
+    patterns = (patterns,) if isinstance(patterns, str) else patterns
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def output_head(model: nn.Module) -> str | None:
+    """Return the name of a language model's output layer (hidden -> vocabulary), or None.
+
+    >>> output_head(nn.Sequential(nn.Linear(2, 2))) is None
+    True
+    """
+    getter = getattr(model, "get_output_embeddings", None)
+    head = getter() if getter else None
+    if head is None:
+        return None
+    return next((name for name, module in model.named_modules() if module is head), None)
+
+
+def input_embedding(model: nn.Module) -> str | None:
+    """Return the name of the token embedding, or None."""
+    getter = getattr(model, "get_input_embeddings", None)
+    embedding = getter() if getter else None
+    return next((name for name, module in model.named_modules() if module is embedding), None)
+
+
+def is_tied(model: nn.Module) -> bool:
+    """Tell whether embedding and output head are one and the same matrix."""
+    head, embedding = output_head(model), input_embedding(model)
+    if head is None or embedding is None:
+        return False
+    weights = [getattr(model.get_submodule(name), "weight", None) for name in (head, embedding)]
+    return weights[0] is not None and weights[0] is weights[1]
+
+
+def find_linears(
+    model: nn.Module,
+    include: str | Iterable[str] = "*",
+    exclude: str | Iterable[str] = (),
+    *,
+    head: bool = False,
+) -> dict[str, nn.Module]:
+    """Find linear layers, float or packed, by glob on their full names.
+
+    model: any module.
+    include, exclude: one glob or several; a layer is taken when it matches an include and no
+        exclude.
+    head: take the output head too.
+    Returns {name: module} in the model's order.
+    Raises InputError when nothing matches, naming layers that exist.
+
+    >>> list(find_linears(nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2)), "2"))
+    ['2']
+    """
+    skipped = None if head else output_head(model)
+    linears = {
+        name: module
+        for name, module in model.named_modules()
+        if (isinstance(module, nn.Linear) or is_packed(module)) and name != skipped
+    }
+    found = {
+        name: module
+        for name, module in linears.items()
+        if _matches(name, include) and not _matches(name, exclude)
+    }
+    if not found:
+        examples = near_matches(include, linears) or list(linears)[:3]
+        raise InputError(
+            f"No linear layer matches include={include!r}, exclude={exclude!r}. The model has "
+            f"{len(linears)}, for example {', '.join(examples) or 'none'}."
+        )
+    return found
+
+
+def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
+    """Put `module` where `name` stands in the model.
+
+    Raises InputError for a name that the model does not have, with near matches.
+
+    >>> model = nn.Sequential(nn.Linear(2, 2))
+    >>> replace_module(model, "0", nn.Identity())
+    >>> model[0]
+    Identity()
+    """
+    names = [existing for existing, _ in model.named_modules()]
+    if name not in names or not name:
+        near = near_matches(name, names)
+        hint = f" Did you mean {', '.join(near)}?" if near else ""
+        raise InputError(f"The model has no module named {name!r}.{hint}")
+    parent, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(parent), leaf, module)
+
+
+def decoder_blocks(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the model's repeated blocks in order, {name: module}.
+
+    Raises InputError for a family whose blocks this file does not know.
+    """
+    for path in BLOCK_PATHS:
+        try:
+            blocks = model.get_submodule(path)
+        except AttributeError:
+            continue
+        if isinstance(blocks, nn.ModuleList):
+            return {f"{path}.{i}": block for i, block in enumerate(blocks)}
+    raise InputError(
+        f"{type(model).__name__} keeps its blocks at none of {', '.join(BLOCK_PATHS)}; add its "
+        "path to BLOCK_PATHS in shrinkkit/surgery/parts.py."
+    )
+
+
+@contextmanager
+def watch_inputs(
+    model: nn.Module, watchers: Mapping[str, Callable[[torch.Tensor], None]]
+) -> Iterator[None]:
+    """Show some layers' inputs to a function each while the block runs; nothing is kept.
+
+    watchers: {full module name: function of the input [..., in_features], detached}.
+
+    >>> layer, shapes = nn.Sequential(nn.Linear(2, 3)), []
+    >>> with watch_inputs(layer, {"0": lambda x: shapes.append(x.shape)}):
+    ...     _ = layer(torch.ones(1, 2))
+    >>> shapes
+    [torch.Size([1, 2])]
+    """
+    handles = []
+
+    def hook_of(watch: Callable[[torch.Tensor], None]):
+        def hook(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+            watch(args[0].detach())
+
+        return hook
+
+    try:
+        for name, watch in watchers.items():
+            handles.append(model.get_submodule(name).register_forward_pre_hook(hook_of(watch)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def capture_inputs(
+    model: nn.Module, names: Iterable[str]
+) -> Iterator[dict[str, list[torch.Tensor]]]:
+    """Record what flows into some layers while the block runs.
+
+    names: full module names.
+    Yields {name: [input of each call, [..., in_features], detached]}.
+
+    >>> layer = nn.Sequential(nn.Linear(2, 3))
+    >>> with capture_inputs(layer, ["0"]) as seen:
+    ...     _ = layer(torch.ones(1, 2))
+    >>> seen["0"][0].shape
+    torch.Size([1, 2])
+    """
+    seen: dict[str, list[torch.Tensor]] = {name: [] for name in names}
+    with watch_inputs(model, {name: inputs.append for name, inputs in seen.items()}):
+        yield seen
+
+
+def clone(model: nn.Module, shared: Iterable[torch.Tensor] = ()) -> nn.Module:
+    """Return a deep copy of the model: same class, own weights, ties kept.
+
+    shared: tensors that the copy may share with the model, because they are about to be replaced
+        in it; copying them would double the peak memory for nothing.
+    """
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in shared})

@@ -1,0 +1,5 @@
+"""The ground: files, cache, processor, memory allocator, pace. Nothing here knows of models."""
+
+from shrinkkit.system.pace import scaled
+
+__all__ = ["scaled"]

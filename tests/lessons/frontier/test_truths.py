@@ -1,0 +1,82 @@
+"""The truths of lesson 01's checks against real tensors, a simulated memory and published runs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from shrinkkit.lessons.frontier import exercises as checks
+
+DTYPES = {32: torch.float32, 16: torch.bfloat16, 8: torch.int8}
+
+
+@pytest.mark.parametrize("bits", DTYPES)
+def test_loading_takes_what_a_tensor_takes(bits: int) -> None:
+    weight = torch.zeros(768, 512, dtype=DTYPES[bits])
+    assert checks.load_gib(weight.numel(), bits) * 2**30 == weight.nbytes
+
+
+def test_four_bit_weights_share_bytes() -> None:
+    assert checks.load_gib(2 * 2**30, 4) == 1.0
+
+
+@pytest.mark.parametrize("n_kv_heads", [6, 2, 1])
+def test_the_cache_of_a_real_model(n_kv_heads: int) -> None:
+    config = LlamaConfig(
+        num_hidden_layers=3,
+        hidden_size=48,
+        intermediate_size=8,
+        num_attention_heads=6,
+        num_key_value_heads=n_kv_heads,
+        vocab_size=10,
+    )
+    tokens = torch.zeros(2, 7, dtype=torch.long)  # two users with seven tokens each
+    with torch.no_grad():
+        cache = LlamaForCausalLM(config)(tokens, use_cache=True).past_key_values
+    measured = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    assert checks.cache_bytes(3, 48, 6, n_kv_heads, 2, 7, 32) == measured
+
+
+@pytest.mark.parametrize("case", checks.CACHE_CASES)
+def test_heads_divide(case: tuple[int, ...]) -> None:
+    _, hidden_size, n_heads, n_kv_heads, *_ = case
+    assert hidden_size % n_heads == n_heads % n_kv_heads == 0
+
+
+@pytest.mark.parametrize("case", checks.DECODE_CASES)
+def test_decoding_as_a_schedule(case: tuple[int, int, int, int, float]) -> None:
+    """Let the memory deliver for one second, step by step."""
+    weights, kv, n_users, context_tokens, bandwidth = case
+    left, tokens = bandwidth * 1e9, 0.0
+    while left > 0:
+        step = weights + sum(kv * context_tokens for _ in range(n_users))
+        tokens += n_users * min(1.0, left / step)
+        left -= step
+    assert checks.tokens_per_s(*case) == pytest.approx(tokens)
+
+
+def test_training_by_the_published_operations_of_gpt_3() -> None:
+    """Brown et al. 2020, arXiv:2005.14165, Table D.1: 3.14e23 operations."""
+    hours = checks.gpu_hours(174_600_000_000, 300_000_000_000, 1.0, 1.0)
+    assert hours * 3600 * 1e12 == pytest.approx(3.14e23, rel=0.002)
+
+
+JUDGES = [
+    pytest.param(checks.LOAD_CASES, checks.load_gib, checks.load_mistakes, id="load"),
+    pytest.param(checks.CACHE_CASES, checks.cache_bytes, checks.cache_mistakes, id="cache"),
+    pytest.param(checks.DECODE_CASES, checks.tokens_per_s, checks.decode_mistakes, id="decode"),
+    pytest.param(checks.TRAINING_CASES, checks.gpu_hours, checks.training_mistakes, id="training"),
+]
+
+
+@pytest.mark.parametrize(("cases", "truth", "mistakes"), JUDGES)
+def test_every_mistake_shows_in_some_case(cases: list, truth, mistakes) -> None:
+    """A mistake that equals the truth on all inputs would pass the check."""
+    shown = {
+        name
+        for case in cases
+        for name, value in mistakes(*case).items()
+        if value != pytest.approx(truth(*case), rel=1e-3, abs=1e-5)
+    }
+    assert shown == set(mistakes(*cases[0]))

@@ -1,0 +1,168 @@
+"""Saving and loading: exact, portable, small, and refusing damaged files."""
+
+from __future__ import annotations
+
+import errno
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from shrinkkit.errors import AssetError, InputError, ShrinkkitError
+from shrinkkit.loading import load_model
+from shrinkkit.quant import (
+    FP8_E4M3,
+    MXFP4,
+    NF4,
+    dequantize_model,
+    int_format,
+    load,
+    quantize_model,
+    save,
+)
+from shrinkkit.quant.layers import kernels
+from shrinkkit.quant.store.io import FILE
+
+IDS = torch.arange(24).view(2, 12)
+
+
+def _logits(model):
+    with torch.no_grad():
+        return model(IDS).logits
+
+
+@pytest.fixture
+def saved(tiny_llama, tmp_path):
+    return save(quantize_model(tiny_llama, bits=4, group_size=32), tmp_path / "small")
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"bits": 8},
+        {"bits": 4, "group_size": 32},
+        {"bits": 3, "head_bits": 3},
+        {"bits": NF4, "head_bits": None},
+        {"bits": MXFP4, "head_bits": FP8_E4M3},
+        {"bits": int_format(4, group_size=48, scale_bits=32)},
+        {"bits": int_format(3, group_size=16, scale_bits=6)},
+        {"bits": int_format(4, group_size=32, scale_bits=5)},
+    ],
+    ids=[
+        "int8",
+        "int4",
+        "int3-head",
+        "nf4-float-head",
+        "mxfp4-fp8-head",
+        "int4-exact-scales",
+        "int3-small-scales",
+        "int4-small-scales",
+    ],
+)
+def test_a_loaded_model_is_the_saved_one(tiny_llama, tmp_path, how):
+    small = quantize_model(tiny_llama, **how)
+    loaded = load(save(small, tmp_path / "small"))
+    assert torch.equal(_logits(loaded), _logits(small))
+    assert not loaded.training
+    assert type(loaded) is type(small)
+    assert loaded.generation_config.to_dict() == small.generation_config.to_dict()
+
+
+def test_load_model_opens_the_folder(saved):
+    assert torch.equal(_logits(load_model(str(saved))), _logits(load(saved)))
+
+
+def test_four_bit_weights_take_four_bits_on_disk(tiny_llama, saved):
+    with safe_open(saved / FILE, framework="pt") as opened:
+        packed = opened.get_tensor("model.layers.0.mlp.up_proj.packed")
+        zeros = opened.get_tensor("model.layers.0.mlp.up_proj.zero_point")
+    weight = tiny_llama.model.layers[0].mlp.up_proj.weight
+    assert packed.numel() * 8 == weight.numel() * 4
+    assert zeros.numel() * 8 == weight.numel() // 32 * 4
+
+
+def test_small_scales_take_their_bits_on_disk_and_an_older_reader_is_told(tiny_llama, tmp_path):
+    fmt = int_format(3, group_size=16, scale_bits=6)
+    folder = save(quantize_model(tiny_llama, fmt), tmp_path / "small")
+    with safe_open(folder / FILE, framework="pt") as opened:
+        header = json.loads(opened.metadata()["shrinkkit"])
+        name = "model.layers.0.mlp.up_proj"
+        tensors = {
+            key: opened.get_tensor(key)
+            for key in opened.keys()  # noqa: SIM118
+            if key.startswith(name)
+        }
+    weight = tiny_llama.model.layers[0].mlp.up_proj.weight
+    n_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    assert n_bytes * 8 == pytest.approx(fmt.bits_per_weight(weight.shape) * weight.numel())
+    assert header["version"] == 3
+
+
+def test_the_file_does_not_depend_on_the_kernel(tiny_llama, saved, tmp_path, monkeypatch):
+    monkeypatch.setattr("shrinkkit.quant.layers.linear.choose_kernel", lambda *args: kernels.UNPACK)
+    other = save(quantize_model(tiny_llama, bits=4, group_size=32), tmp_path / "other")
+    assert (other / FILE).read_bytes() == (saved / FILE).read_bytes()
+    assert torch.equal(
+        dequantize_model(load(other)).lm_head.weight, dequantize_model(load(saved)).lm_head.weight
+    )
+
+
+def test_a_truncated_file_is_refused(saved):
+    whole = (saved / FILE).read_bytes()
+    (saved / FILE).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(AssetError, match="damaged"):
+        load(saved)
+
+
+def test_a_changed_byte_is_refused(saved):
+    whole = bytearray((saved / FILE).read_bytes())
+    whole[-5] ^= 1
+    (saved / FILE).write_bytes(whole)
+    with pytest.raises(AssetError, match="SHA-256 differs"):
+        load(saved)
+
+
+def test_files_of_others_and_empty_folders_are_refused(saved, tmp_path):
+    with pytest.raises(AssetError, match=f"has no {FILE}"):
+        load(tmp_path)
+    save_file({"x": torch.zeros(2)}, saved / FILE)
+    with pytest.raises(AssetError, match="not a shrinkkit file"):
+        load(saved)
+
+
+def test_a_newer_format_is_said_so(saved):
+    with safe_open(saved / FILE, framework="pt") as opened:
+        header = json.loads(opened.metadata()["shrinkkit"])
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    header["version"] = 99
+    save_file(tensors, saved / FILE, {"shrinkkit": json.dumps(header)})
+    with pytest.raises(AssetError, match="format 99"):
+        load(saved)
+
+
+def test_a_full_disk_leaves_nothing(tiny_llama, tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(ShrinkkitError, match="disk is full"):
+        save(quantize_model(tiny_llama, bits=8), tmp_path / "small")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_saving_over_ones_own_folder_replaces_it_and_others_are_safe(tiny_llama, saved, tmp_path):
+    save(quantize_model(tiny_llama, bits=8), saved)
+    assert load(saved).model.layers[0].mlp.up_proj.format.bits == 8
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    (notes / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match="not written by shrinkkit"):
+        save(quantize_model(tiny_llama, bits=8), notes)
+    assert (notes / "thesis.txt").read_text() == "mine"
+
+
+def test_a_float_model_is_not_saved_here(tiny_llama, tmp_path):
+    with pytest.raises(InputError, match="no quantized layer"):
+        save(tiny_llama, tmp_path / "small")

@@ -1,0 +1,301 @@
+"""Nothing half-written: full disks, killed processes, two writers, whatever was there before."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from shrinkkit.errors import ShrinkkitError, StorageError
+from shrinkkit.system import files
+from shrinkkit.system.files import (
+    cache_dir,
+    data_dir,
+    lock,
+    results_dir,
+    sha256_of,
+    size_of,
+    write_atomically,
+)
+
+ROOT = Path(files.__file__).resolve().parents[2]
+
+
+def contents(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def write_folder(path: Path, name: str) -> None:
+    with write_atomically(path) as temporary:
+        temporary.mkdir()
+        (temporary / name).write_text(name)
+
+
+def write_and_fail(path: Path, make: Callable[[Path], object], error: Exception) -> None:
+    with write_atomically(path) as temporary:
+        make(temporary)
+        raise error
+
+
+def hold(path: Path, timeout_s: float) -> None:
+    with lock(path, timeout_s=timeout_s):
+        pass
+
+
+def run_python(code: str, *arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_folders_follow_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHRINKKIT_CACHE", str(tmp_path / "c"))
+    monkeypatch.setenv("SHRINKKIT_RESULTS", str(tmp_path / "r"))
+    assert cache_dir() == tmp_path / "c"
+    assert results_dir() == tmp_path / "r"
+
+
+@pytest.mark.parametrize(
+    ("platform", "os_name", "expected"),
+    [
+        ("linux", "posix", "xdg/shrinkkit"),
+        ("darwin", "posix", "Library/Caches/shrinkkit"),
+        ("win32", "nt", "local/shrinkkit"),
+    ],
+)
+def test_the_users_cache(
+    platform: str, os_name: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SHRINKKIT_CACHE", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
+    with monkeypatch.context() as patch:
+        patch.setattr(files.sys, "platform", platform)
+        patch.setattr(files, "_OS_NAME", os_name)
+        found = cache_dir()
+    assert found == tmp_path / expected
+
+
+def test_data_lies_in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SHRINKKIT_RESULTS", raising=False)
+    assert (data_dir() / "assets.txt").is_file()
+    assert results_dir() == data_dir() / "results"
+
+
+def test_data_of_an_installed_wheel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, isolated_cache: Path
+) -> None:
+    monkeypatch.delenv("SHRINKKIT_RESULTS", raising=False)
+    monkeypatch.setattr(
+        files, "__file__", str(tmp_path / "site-packages/shrinkkit/system/files.py")
+    )
+    assert data_dir() == tmp_path / "site-packages/shrinkkit/_data"
+    assert results_dir() == isolated_cache / "results"
+
+
+def test_sha256_and_size(tmp_path: Path) -> None:
+    body = os.urandom(3_000_001)  # more than one read of the file
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.bin").write_bytes(body)
+    (tmp_path / "b.bin").write_bytes(b"12345")
+    assert sha256_of(tmp_path / "sub" / "a.bin") == hashlib.sha256(body).hexdigest()
+    assert size_of(tmp_path) == 3_000_006
+    assert size_of(tmp_path / "missing") == 0
+
+
+def test_writes_a_file_and_replaces_it(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "rows.json"
+    for body in ("one", "two"):
+        with write_atomically(path) as temporary:
+            assert temporary.parent == path.parent
+            assert temporary.suffix == ".json"
+            temporary.write_text(body)
+        assert path.read_text() == body
+    assert contents(tmp_path) == ["deep", "deep/rows.json"]
+
+
+def test_writes_a_folder_and_replaces_it(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    for name in ("old.txt", "new.txt"):
+        write_folder(path, name)
+    assert contents(tmp_path) == ["model", "model/new.txt"]
+
+
+@pytest.mark.parametrize("as_folder", [False, True], ids=["file", "folder"])
+def test_a_failure_keeps_the_old_one(tmp_path: Path, as_folder: bool) -> None:
+    path = tmp_path / "thing"
+
+    def make(where: Path, body: str) -> None:
+        if as_folder:
+            where.mkdir()
+            where = where / "part"
+        where.write_text(body)
+
+    make(path, "old")
+    before = contents(tmp_path)
+    with pytest.raises(KeyError):  # the caller's own error is passed on
+        write_and_fail(path, lambda temporary: make(temporary, "half"), KeyError())
+    assert contents(tmp_path) == before
+    assert (path / "part" if as_folder else path).read_text() == "old"
+
+
+def test_a_failed_swap_puts_the_old_folder_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model"
+    path.mkdir()
+    (path / "old").touch()
+    real = os.replace
+
+    def replace(source: Path, target: Path) -> None:
+        if Path(source).joinpath("new").exists():
+            raise OSError(errno.EIO, "the disk broke")
+        real(source, target)
+
+    monkeypatch.setattr(files.os, "replace", replace)
+    with pytest.raises(OSError, match="the disk broke"):
+        write_folder(path, "new")
+    assert contents(tmp_path) == ["model", "model/old"]
+
+
+def test_writing_nothing_is_an_error(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ShrinkkitError, match="Nothing was written"),
+        write_atomically(tmp_path / "x"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG], ids=errno.errorcode.get)
+def test_full_disk_is_said_plainly(tmp_path: Path, code: int) -> None:
+    path = tmp_path / "model.bin"
+    path.write_text("old")
+    with pytest.raises(StorageError, match=r"disk is full.*More than [\d,]+ bytes are.*free"):
+        write_and_fail(path, lambda temporary: temporary.write_text("12345"), OSError(code, "!"))
+    assert contents(tmp_path) == ["model.bin"]
+    assert path.read_text() == "old"
+
+
+def test_full_disk_in_safetensors_words(tmp_path: Path) -> None:
+    from safetensors import SafetensorError
+
+    error = SafetensorError("I/O error: No space left on device (os error 28)")
+    with pytest.raises(StorageError, match="disk is full"):
+        write_and_fail(tmp_path / "model.safetensors", Path.touch, error)
+    assert contents(tmp_path) == []
+
+
+def test_a_disk_known_to_be_too_small_is_refused_at_once(tmp_path: Path) -> None:
+    writing = write_atomically(tmp_path / "x", needed_bytes=10**15)
+    with pytest.raises(StorageError, match=r"1,000,000,000,000,000 bytes are needed"):
+        writing.__enter__()
+    assert contents(tmp_path) == []
+
+
+def test_a_real_size_limit_leaves_nothing(tmp_path: Path) -> None:
+    code = """
+import resource, sys, numpy
+from safetensors.numpy import save_file
+from shrinkkit.errors import StorageError
+from shrinkkit.system.files import write_atomically
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+for write in (
+    lambda path: save_file({"w": numpy.zeros(1_000_000)}, path),
+    lambda path: path.write_bytes(bytes(1_000_000)),
+):
+    try:
+        with write_atomically(sys.argv[1] + "/model.safetensors") as temporary:
+            write(temporary)
+    except StorageError as error:
+        print(error)
+"""
+    process = run_python(code, tmp_path)
+    out, err = process.communicate(timeout=60)
+    assert out.count("disk is full or a size limit was reached") == 2, err
+    assert contents(tmp_path) == []
+
+
+def test_not_allowed_is_said_plainly(tmp_path: Path) -> None:
+    error = PermissionError(errno.EACCES, "Permission denied")
+    with pytest.raises(StorageError, match=r"does not allow it.*SHRINKKIT_CACHE"):
+        write_and_fail(tmp_path / "x", Path.touch, error)
+
+
+def test_other_errors_pass_unchanged(tmp_path: Path) -> None:
+    error = IsADirectoryError(errno.EISDIR, "not about room")
+    with pytest.raises(IsADirectoryError, match="not about room"):
+        write_and_fail(tmp_path / "x", Path.touch, error)
+
+
+def test_old_leftovers_go_and_fresh_ones_stay(tmp_path: Path) -> None:
+    old, fresh = tmp_path / f".tmp-{'a' * 12}-model", tmp_path / f".tmp-{'b' * 12}-model"
+    other = tmp_path / f".tmp-{'c' * 12}-another-model"
+    for folder in (old, fresh, other):
+        folder.mkdir()
+        (folder / "part").touch()
+    two_days_ago = time.time() - 2 * 24 * 3600
+    for folder in (old, other):
+        os.utime(folder, (two_days_ago, two_days_ago))
+    with write_atomically(tmp_path / "model") as temporary:
+        temporary.touch()
+    assert not old.exists()
+    assert fresh.exists()
+    assert other.exists()
+
+
+def test_lock_excludes_threads(tmp_path: Path) -> None:
+    log: list[str] = []
+
+    def work() -> None:
+        with lock(tmp_path / "x"):
+            log.append("in")
+            time.sleep(0.02)
+            log.append("out")
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert log == ["in", "out"] * 4
+
+
+def test_lock_gives_up_with_a_message(tmp_path: Path) -> None:
+    with lock(tmp_path / "x"), pytest.raises(StorageError, match=r"still locked after 0\.1 s"):
+        hold(tmp_path / "x", timeout_s=0.1)
+    hold(tmp_path / "x", timeout_s=0.1)  # free again
+
+
+def test_a_killed_holder_frees_the_lock(tmp_path: Path) -> None:
+    code = """
+import sys, time
+from shrinkkit.system.files import lock, write_atomically
+with lock(sys.argv[1]), write_atomically(sys.argv[1]) as temporary:
+    temporary.write_text("half")
+    print("held", flush=True)
+    time.sleep(60)
+"""
+    path = tmp_path / "x"
+    process = run_python(code, path)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    with pytest.raises(StorageError, match="still locked"):
+        hold(path, timeout_s=0.1)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=30)
+    hold(path, timeout_s=5)
+    assert not path.exists()  # only a temporary name was left behind

@@ -235,7 +235,7 @@ def close(
     >>> close(torch.tensor([1.0]), torch.tensor([2.0]), "the scale", "Divide by qmax.")
     Traceback (most recent call last):
     ...
-    shrinkkit.errors.CheckFailed: The scale is wrong in 1 of 1 values: at [0] it is 1, and should \
+    shrinkkit.checks.judge.Wrong: The scale is wrong in 1 of 1 values: at [0] it is 1, and should \
 be 2. Divide by qmax.
     """
     title = name[:1].upper() + name[1:]

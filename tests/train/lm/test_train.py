@@ -107,7 +107,7 @@ def test_killed_outright_it_goes_on_exactly(
     fields = ("hidden", "layers", "heads", "kv_heads", "intermediate", "vocab_size", "seq_len")
     shape = [f"--{name.replace('_', '-')}={getattr(settings, name)}" for name in fields]
     command = [sys.executable, "-m", "shrinkkit", "train-lm", str(story_folder), *shape]
-    command += ["--settings=tiny", "--steps=60", "--batch-size=4", "--save-every=1"]
+    command += ["--preset=tiny", "--steps=60", "--batch-size=4", "--save-every=1"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
 
     with subprocess.Popen([*command, "--out", str(tmp_path / "cut")], **quiet) as process:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from shrinkkit.errors import InputError, ShrinkkitError
-from shrinkkit.lessons.measuring import footprint as module
-from shrinkkit.lessons.measuring.footprint import footprint, load_and_read
+from shrinkkit.lessons.measuring import process as module
+from shrinkkit.lessons.measuring.process import footprint, load_and_read
 from shrinkkit.measure.size import MIB
 
 
@@ -26,10 +26,10 @@ def test_a_larger_model_has_a_larger_footprint(tiny_llama, tmp_path):
 
 
 def test_the_work_is_a_forward_pass(tiny_llama, monkeypatch):
-    from shrinkkit.sources import models
+    from shrinkkit import loading
 
     read = []
-    monkeypatch.setattr(models, "load_model", lambda name: tiny_llama)
+    monkeypatch.setattr(loading, "load_model", lambda name: tiny_llama)
     handle = tiny_llama.register_forward_hook(lambda *call: read.append(call[1][0].shape))
     try:
         load_and_read("any", 7)

@@ -1,6 +1,6 @@
 """Show a model some text, block by block, and collect what a method needs of it."""
 
-from shrinkkit.calibration.accumulators import Hessian, Maxima
-from shrinkkit.calibration.walk import Walk, calibrate
+from shrinkkit.calibration.accumulators import Hessian, Maxima, Rows, Several
+from shrinkkit.calibration.walk import Block, Observed, Walk
 
-__all__ = ["Hessian", "Maxima", "Walk", "calibrate"]
+__all__ = ["Block", "Hessian", "Maxima", "Observed", "Rows", "Several", "Walk"]

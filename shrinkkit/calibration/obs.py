@@ -53,6 +53,12 @@ class Factor:
     note: str = ""
 
 
+def check_damping(damping: float) -> None:
+    """Raise InputError unless damping is a number from 0 to 1."""
+    if not (isinstance(damping, (int, float)) and 0 <= damping <= 1):
+        raise InputError(f"damping must be from 0 to 1, but {damping!r} was given.")
+
+
 def inverse_factor(
     hessian: torch.Tensor, damping: float = 0.01, order: torch.Tensor | None = None
 ) -> Factor:
@@ -77,8 +83,7 @@ def inverse_factor(
     """
     if hessian.ndim != 2 or hessian.shape[0] != hessian.shape[1]:
         raise InputError(f"hessian has shape {tuple(hessian.shape)}; a square one is needed.")
-    if not (isinstance(damping, (int, float)) and 0 <= damping <= 1):
-        raise InputError(f"damping must be from 0 to 1, but {damping!r} was given.")
+    check_damping(damping)
     require_finite("hessian", hessian)
     order = torch.arange(len(hessian), device=hessian.device) if order is None else order
     diagonal = hessian.diagonal().float()[order]  # a copy

@@ -1,216 +1,345 @@
 """Show a model some text, block by block, and let a method see what flows into each layer.
 
-Methods that use data (GPTQ, AWQ, SmoothQuant, Wanda, SparseGPT) differ in what they collect and
-what they do with it, not in how they get at it. The walk is always this:
+Methods that use data (GPTQ, AWQ, SmoothQuant, W8A8, pruning by activations) differ in what they
+collect and what they do with it, not in how they get at it. The walk is a loop:
 
-1. run the embedding on all windows: the inputs of block 0;
-2. for each block in order: run all windows through it while accumulators watch the inputs of its
-   layers; let the method change the block; run the windows through the changed block, and take
-   what comes out as the inputs of the next one.
+    walk = Walk(model, tokens)
+    for block in walk:
+        for layers in walk.observe(block, Hessian.of):   # who shares an input, and its Hessian
+            ...                                          # change the block, in place
+        walk.advance(block)                              # its outputs are the next one's inputs
 
-So each block is calibrated on what it will really get, errors of the blocks before it included, and
-a method can repair some of them. Only one block has to be in memory at a time, with the windows'
-activations: 32 windows of 256 tokens are 19 MB for SmolLM2. Twice the forward pass is the price,
-or a little less, because the first stops at the last layer that somebody watches.
+So each block is calibrated on what it will really get, the changes of the blocks before it
+included. Only one block has to be in memory at a time, with the windows' activations: 32 windows of
+256 tokens are 19 MB for SmolLM2. Twice the forward pass is the price, or a little less, because
+from the second batch on the last layer that is watched need not compute.
 
-`Walk` holds the activations between blocks, `walk_blocks` takes them from block to block, and
-`calibrate` is the two of them for a model that is in memory. A walk can begin in the middle: a run
-that was interrupted has kept the activations it had reached, and the blocks before are not needed.
+A block gets more than the activations: positions, rotary tables, masks. Families give these by
+position or by name, and not the same to every block (layers with a sliding window beside layers
+that see everything). So before the first block the model runs once with stand-ins for its blocks,
+which write down what each of them is called with. A walk can begin in the middle: a run that was
+interrupted has kept the activations it had reached, and the blocks before are not needed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+import inspect
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from shrinkkit.errors import require_finite, require_int
+from shrinkkit.calibration.accumulators import Accumulator
+from shrinkkit.errors import InputError, require_finite, require_int
 from shrinkkit.surgery.parts import decoder_blocks, find_linears, watch_inputs
 from shrinkkit.surgery.running import check_tokens, check_vocabulary, device_of, evaluating
 
-
-class Accumulator(Protocol):
-    """Anything that wants to see a layer's inputs, such as `obs.Hessian`."""
-
-    def add(self, x: torch.Tensor) -> None:
-        """Take in inputs x [..., in_features]."""
+_CACHES = ("past_key_values", "past_key_value", "layer_past")  # what earlier calls left behind
 
 
-class _Caught(Exception):
-    """Ends a forward pass once what was wanted of it is known."""
+class Block(NamedTuple):
+    """One of the model's repeated blocks: its place in the order, its full name, the module."""
+
+    number: int
+    name: str
+    module: nn.Module
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Linear layers of a block that read one and the same input, and what watched it.
+
+    names: of the layers, inside the block, in the order in which they run.
+    seen: the accumulator, which was fed with every token once.
+    """
+
+    names: list[str]
+    seen: Any
 
 
 class Walk:
     """The activations that stand between two blocks, and how to take them one block further.
 
-    Attributes: `hidden` [n_samples, seq_len, hidden], what the next block will get; `options`, the
-    keyword arguments that the model passes to each block (positions, mask).
+    Attributes: `hidden` [n_samples, seq_len, hidden], what the next block will get; `done`, how
+    many blocks the windows have gone through.
     """
 
-    def __init__(self, model: nn.Module, tokens: torch.Tensor, batch_size: int = 4) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        tokens: torch.Tensor,
+        batch_size: int = 4,
+        *,
+        n_blocks: int | None = None,
+        done: int = 0,
+        hidden: torch.Tensor | None = None,
+        label: str = "calibrating",
+    ) -> None:
         """Run everything before the first block.
 
-        model: a decoder whose blocks `surgery.decoder_blocks` knows; only what comes before the
-            blocks has to hold real weights.
+        model: one whose blocks `surgery.decoder_blocks` knows; only what comes before the blocks
+            has to hold real weights.
         tokens: [n_samples, seq_len] integer; the calibration windows.
         batch_size: windows that go through a block at once.
+        n_blocks: how many blocks the walk takes, from the first on; None: all.
+        done, hidden: to go on in the middle: how many blocks are done, and what came out of them.
+        label: of the progress bar.
         Raises InputError for tokens that are no windows, or outside the vocabulary.
         """
         self.batch_size = require_int("batch_size", batch_size, 1)
         tokens = check_tokens(tokens)
         check_vocabulary("the model", model, tokens)
-        first = next(iter(decoder_blocks(model).values()))
-        inputs: list[torch.Tensor] = []
-        self.options: dict[str, Any] = {}
+        named = list(decoder_blocks(model).items())[:n_blocks]
+        self.blocks = [Block(i, name, module) for i, (name, module) in enumerate(named)]
+        self.done, self.label, self._model, self._tokens = done, label, model, tokens
+        self._calls = _calls(model, self.blocks, tokens.split(self.batch_size))
+        if hidden is None and self.blocks:
+            hidden = torch.cat([of_batch[0].hidden for of_batch in self._calls])
+        self.hidden = hidden
+        for call in (call for of_batch in self._calls for call in of_batch):
+            call.hidden = None  # one copy, above, is enough
 
-        def catch(_: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-            inputs.append((args[0] if args else kwargs["hidden_states"]).detach())
-            if not self.options:
-                known = {k: v for k, v in kwargs.items() if k != "hidden_states"}
-                self.options = known | {"past_key_values": None, "use_cache": False}
-            raise _Caught
+    def __iter__(self) -> Iterator[Block]:
+        """Yield the blocks that are not done, in order; each has to be advanced in the loop."""
+        left, total = self.blocks[self.done :], len(self.blocks)
+        bar = tqdm(left, desc=self.label, unit="block", leave=False, initial=self.done, total=total)
+        for block in bar:
+            yield block
+            if self.done <= block.number:
+                raise InputError(
+                    f"The windows have not gone through {block.name}: end the loop's body with "
+                    "walk.advance(block)."
+                )
 
-        handle = first.register_forward_pre_hook(catch, with_kwargs=True)
-        device = device_of(model.get_input_embeddings())
-        try:
-            with evaluating(model):
-                # one batch size for all, because a mask has the batch's shape: the rest goes singly
-                for batch in self._split(tokens):
-                    with torch.no_grad():
-                        try:
-                            model(batch.to(device), use_cache=False)
-                        except _Caught:
-                            continue
-        finally:
-            handle.remove()
-        self.hidden = torch.cat(inputs)
-        if self.options.get("attention_mask") is not None:
-            # every window is whole and causal, so one row's mask serves all
-            self.options["attention_mask"] = self.options["attention_mask"][:1]
+    def _batches(self, block: Block) -> Iterator[tuple[slice, _Call]]:
+        """Yield each batch's rows of `hidden`, and what the block is called with beside them."""
+        for number, of_batch in enumerate(self._calls):
+            start = number * self.batch_size
+            yield slice(start, start + self.batch_size), of_batch[block.number]
 
-    def _split(self, rows: torch.Tensor) -> Iterable[torch.Tensor]:
-        return rows.split(self.batch_size)
+    def advance(self, block: Block) -> None:
+        """Send all windows through a block; what comes out is the new `hidden`.
 
-    def run(self, block: nn.Module) -> None:
-        """Send all windows through a block; what comes out is the new `hidden`."""
-        with evaluating(block):
-            for start in range(0, len(self.hidden), self.batch_size):
-                rows = slice(start, start + self.batch_size)
-                out = block(self.hidden[rows], **self.options)
+        Raises InputError where the block produces NaN, and for a block that is not the next one.
+        """
+        if block.number != self.done:
+            raise InputError(f"{block.name} is not the next block of this walk.")
+        with evaluating(block.module):
+            for rows, call in self._batches(block):
+                out = block.module(self.hidden[rows], *call.args, **call.options)
                 self.hidden[rows] = out[0] if isinstance(out, tuple) else out
+        require_finite(f"the output of {block.name}", self.hidden)
+        self.done += 1
 
-    def observe(self, block: nn.Module, accumulators: Mapping[str, Accumulator]) -> None:
-        """Send all windows into a block, as far as the last layer that is watched.
+    def observe(
+        self,
+        block: Block,
+        make: Callable[[nn.Linear], Accumulator],
+        only: Collection[str] | None = None,
+    ) -> list[Observed]:
+        """Send all windows into a block, and let accumulators watch its linear layers' inputs.
 
-        accumulators: {layer's name inside the block: accumulator}, in the order in which the
-            layers run (`shared_inputs` finds it). What the last layer would compute is not needed,
-            and neither is what comes after it: a quarter of the work, where that is `down_proj`.
+        Layers that are called with one and the same tensor (q, k and v; gate and up) share an
+        accumulator, whatever the family calls them.
+
+        make: gets a layer and returns what is to watch its input, such as `Hessian.of`.
+        only: names inside the block; other layers are left out. None: all.
+        Returns one Observed for each distinct input, in the order in which the layers run.
         """
-        *_, last = accumulators.values()
-        ends = _Last(last)
-        watched = {name: ends if one is last else one for name, one in accumulators.items()}
-        with evaluating(block), watching(block, watched):
-            for rows in self._split(self.hidden):
-                with suppress(_Caught):
-                    block(rows, **self.options)
+        layers = {
+            name: layer
+            for name, layer in find_linears(block.module).items()
+            if only is None or name in only
+        }
+        found: list[Observed] = []
+        held: list[torch.Tensor] = []  # inputs of the first batch: holding them keeps them apart
 
-    def shared_inputs(self, block: nn.Module) -> list[list[str]]:
-        """Group the block's linear layers by the input that they share, in the order they run.
-
-        Found by watching one window: layers that are called with one and the same tensor belong
-        together (q, k and v; gate and up), whatever the family calls them.
-        Returns [[names inside the block that share the first input], ...].
-        """
-        inputs: list[tuple[torch.Tensor, list[str]]] = []  # holding them keeps them apart
-
-        def watch_of(name: str) -> Callable[[torch.Tensor], None]:
+        def first_sight_of(name: str, layer: nn.Linear) -> Callable[[torch.Tensor], None]:
             def watch(x: torch.Tensor) -> None:
-                for seen, names in inputs:
+                for seen, observed in zip(held, found, strict=True):
                     if x.data_ptr() == seen.data_ptr() and x.shape == seen.shape:
-                        names.append(name)
+                        observed.names.append(name)
                         return
-                inputs.append((x, [name]))
+                held.append(x)
+                found.append(Observed([name], make(layer)))
+                found[-1].seen.add(x)
 
             return watch
 
-        watchers = {name: watch_of(name) for name in find_linears(block)}
-        with evaluating(block), watch_inputs(block, watchers):
-            block(self.hidden[:1].clone(), **self.options)
-        return [names for _, names in inputs]
+        watchers = {name: first_sight_of(name, layer) for name, layer in layers.items()}
+        idle: Collection[nn.Module] = ()
+        with evaluating(block.module):
+            for rows, call in self._batches(block):
+                hidden = self.hidden[rows].clone()  # a block may write into what it gets
+                with watch_inputs(block.module, watchers), _resting(idle):
+                    block.module(hidden, *call.args, **call.options)
+                if held:  # from now on it is known who shares, and who comes last
+                    held.clear()
+                    watchers = {one.names[0]: one.seen.add for one in found}
+                    idle = [layers[name] for name in found[-1].names]
+        return found
+
+    def observe_rest(self, accumulators: Mapping[str, Accumulator]) -> None:
+        """Let accumulators watch layers outside of the blocks (a pooler, a classifier).
+
+        To be called when all blocks are done: what comes before them runs again, and what comes
+        after them runs on `hidden`.
+
+        accumulators: {layer's full name: accumulator}.
+        """
+        if not accumulators:
+            return
+        watchers = {name: accumulator.add for name, accumulator in accumulators.items()}
+        with evaluating(self._model), watch_inputs(self._model, watchers):
+            for number, batch in enumerate(self._tokens.split(self.batch_size)):
+                rows = self.hidden[number * self.batch_size :][: len(batch)]
+                _run(self._model, batch, self.blocks, self._calls[number][0].returned, rows)
 
 
-@dataclass(frozen=True)
-class _Last:
-    """Ends the forward pass once an accumulator has what it wants of it."""
+@dataclass
+class _Call:
+    """What a block is called with beside the activations, and how it returns them."""
 
-    accumulator: Accumulator
+    hidden: torch.Tensor | None
+    args: tuple
+    options: dict[str, Any]
+    returned: Callable[[torch.Tensor], Any]
 
-    def add(self, x: torch.Tensor) -> None:
-        self.accumulator.add(x)
-        raise _Caught
+
+class _LastReached(Exception):
+    """Ends the model's run over stand-ins: what comes after the blocks is not needed."""
 
 
-# visit(block's name, block, walk) -> what to call once the windows went through the block, or None
-Visit = Callable[[str, nn.Module, Walk], Callable[[], None] | None]
+# How a model expects its blocks to return activations; which one shows when it has gone wrong.
+_RETURNS: tuple[Callable[[torch.Tensor], Any], ...] = (
+    lambda hidden: hidden,
+    lambda hidden: (hidden,),
+    lambda hidden: (hidden, None),
+)
+
+
+def _calls(
+    model: nn.Module, blocks: list[Block], batches: tuple[torch.Tensor, ...]
+) -> list[list[_Call]]:
+    """Return what each block is called with, for each batch of windows."""
+    if not blocks:
+        return []
+    failure: Exception | None = None
+    for returned in _RETURNS:
+        same, calls = _Same(), []
+        try:
+            with evaluating(model):
+                for batch in batches:
+                    calls.append(of_batch := _run(model, batch, blocks, returned))
+                    for call in of_batch:
+                        call.args, call.options = same.of(call.args), same.of(call.options)
+                    same.next_batch()
+            return calls
+        except Exception as error:
+            failure = failure or error  # of the first try, which is how most models are written
+    raise failure
+
+
+def _run(
+    model: nn.Module,
+    batch: torch.Tensor,
+    blocks: list[Block],
+    returned: Callable[[torch.Tensor], Any],
+    last: torch.Tensor | None = None,
+) -> list[_Call]:
+    """Run a model with stand-ins for its blocks, which hand on what they get.
+
+    last: what the last block returns; None ends the run there.
+    Returns what the blocks were called with.
+    """
+    calls: list[_Call] = []
+
+    def stand_in(*args: Any, **options: Any) -> Any:
+        hidden, args = (args[0], args[1:]) if args else (options.pop("hidden_states"), ())
+        if calls and hidden.shape != calls[0].hidden.shape:
+            raise InputError(
+                f"The blocks of {type(model).__name__} do not hand their activations on: shape "
+                f"{tuple(calls[0].hidden.shape)} became {tuple(hidden.shape)}."
+            )
+        options |= {name: None for name in _CACHES if name in options}
+        calls.append(_Call(hidden.detach(), args, options, returned))
+        if len(calls) < len(blocks):
+            return returned(hidden)
+        if last is None:
+            raise _LastReached
+        return returned(last)
+
+    takes_cache = "use_cache" in inspect.signature(model.forward).parameters
+    with ExitStack() as stack:
+        for block in blocks:
+            stack.enter_context(_instead(block.module, stand_in))
+        try:
+            device = device_of(model.get_input_embeddings())
+            model(batch.to(device), **({"use_cache": False} if takes_cache else {}))
+        except _LastReached:
+            pass
+    return calls
 
 
 @contextmanager
-def watching(block: nn.Module, accumulators: Mapping[str, Accumulator]) -> Iterator[None]:
-    """Let accumulators see the inputs of some layers of a block while it runs.
+def _instead(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Let a module compute something else while the block runs; its hooks still see the calls."""
+    own = module.__dict__.get("forward")  # that of a tool which has wrapped it already
+    module.forward = forward
+    try:
+        yield
+    finally:
+        if own is None:
+            del module.forward
+        else:
+            module.forward = own
 
-    accumulators: {layer's name inside the block: accumulator}. One accumulator may stand for
-        several layers that get the same input; it is then fed once, by the first of them.
-    """
-    first = {id(accumulator): name for name, accumulator in reversed(accumulators.items())}
-    with watch_inputs(block, {name: accumulators[name].add for name in first.values()}):
+
+@contextmanager
+def _resting(layers: Collection[nn.Module]) -> Iterator[None]:
+    """Let linear layers return zeros without computing anything."""
+    with ExitStack() as stack:
+        for layer in layers:
+            width = layer.out_features
+            stack.enter_context(
+                _instead(layer, lambda x, width=width: x.new_zeros(*x.shape[:-1], width))
+            )
         yield
 
 
-def calibrate(
-    model: nn.Module,
-    tokens: torch.Tensor,
-    visit: Visit,
-    *,
-    batch_size: int = 4,
-    n_blocks: int | None = None,
-    label: str = "calibrating",
-) -> None:
-    """Take every decoder block in order and let `visit` see it with its inputs.
+class _Same:
+    """Keeps one tensor of those that are equal: masks and tables repeat from batch to batch."""
 
-    model: a decoder; `visit` may change its blocks in place.
-    tokens: [n_samples, seq_len] calibration windows.
-    visit: called with (block's name, block, walk); `walk.hidden` are the block's inputs. It may
-        return a function, which is called once the windows have gone through the changed block.
-    batch_size: windows that go through a block at once.
-    n_blocks: how many blocks are visited, from the first on; None: all.
-    label: of the progress bar.
-    Raises InputError as `Walk` does, and where the blocks produce NaN, naming the block.
-    """
-    blocks = dict(list(decoder_blocks(model).items())[:n_blocks])
-    walk_blocks(Walk(model, tokens, batch_size), blocks, visit, label=label)
+    def __init__(self) -> None:
+        self.kept: list[torch.Tensor] = []
+        self.known: dict[int, torch.Tensor] = {}  # of this batch, which keeps them alive
+        self.alive: list[torch.Tensor] = []
 
+    def next_batch(self) -> None:
+        self.known.clear()
+        self.alive.clear()
 
-def walk_blocks(
-    walk: Walk, blocks: Mapping[str, nn.Module], visit: Visit, *, done: int = 0, label: str
-) -> None:
-    """Take blocks in order and let `visit` see each with its inputs.
+    def of(self, value: Any) -> Any:
+        """Return a value with its tensors replaced by equal ones that are kept already."""
+        if isinstance(value, torch.Tensor):
+            if id(value) not in self.known:
+                self.alive.append(value)
+                self.known[id(value)] = self._kept(value)
+            return self.known[id(value)]
+        if isinstance(value, dict):
+            return {key: self.of(one) for key, one in value.items()}
+        if isinstance(value, tuple | list) and type(value) in (tuple, list):
+            return type(value)(self.of(one) for one in value)
+        return value
 
-    walk: `walk.hidden` are the inputs of the first block that is not done.
-    blocks: all of them, {name: block}, in order; `visit` may change them in place.
-    visit, label: as for `calibrate`.
-    done: how many blocks at the beginning are left out, because an earlier run did them.
-    Raises InputError where the blocks produce NaN, naming the block.
-    """
-    left = list(blocks.items())[done:]
-    bar = tqdm(left, desc=label, unit="block", leave=False, initial=done, total=len(blocks))
-    for name, block in bar:
-        finish = visit(name, block, walk)
-        walk.run(block)
-        require_finite(f"the output of {name}", walk.hidden)
-        if finish is not None:
-            finish()
+    def _kept(self, value: torch.Tensor) -> torch.Tensor:
+        for kept in self.kept:
+            alike = kept.shape == value.shape and kept.dtype == value.dtype
+            if alike and kept.device == value.device and torch.equal(kept, value):
+                return kept
+        self.kept.append(value.detach())
+        return self.kept[-1]

@@ -23,6 +23,7 @@ from shrinkkit.quant.kv.rows import mix
 from shrinkkit.quant.layers.fused import compile_decoding, fuse_projections
 from shrinkkit.quant.layers.linear import QuantizedEmbedding, QuantizedLinear
 from shrinkkit.quant.ptq.activations import (
+    W8A8,
     W8A8Linear,
     input_maxima,
     int_matmul,
@@ -31,12 +32,12 @@ from shrinkkit.quant.ptq.activations import (
 )
 from shrinkkit.quant.ptq.awq import output_error, search_scale
 from shrinkkit.quant.ptq.budget import choose_formats
-from shrinkkit.quant.ptq.calibrated import awq_model, gptq_model
+from shrinkkit.quant.ptq.calibrated import AWQ, GPTQ, awq_model, gptq_model
 from shrinkkit.quant.ptq.gptq import Rounded, gptq
-from shrinkkit.quant.ptq.model import dequantize_model, quantize_model
-from shrinkkit.quant.ptq.rotation import outlier_ratio, rotate, rotation_matrix
-from shrinkkit.quant.ptq.smoothquant import smooth, smooth_quantize, smoothing_scale
-from shrinkkit.quant.ptq.tuning import tune_scales
+from shrinkkit.quant.ptq.model import RTN, dequantize_model, quantize_model
+from shrinkkit.quant.ptq.rotation import Rotate, outlier_ratio, rotate, rotation_matrix
+from shrinkkit.quant.ptq.smoothquant import SmoothQuant, smooth, smooth_quantize, smoothing_scale
+from shrinkkit.quant.ptq.tuning import TuneScales, tune_scales
 from shrinkkit.quant.qat.adapt import train_qat
 from shrinkkit.quant.qat.prepare import FakeQuantLinear, convert_qat, prepare_qat
 from shrinkkit.quant.qat.qlora import add_lora, lora_layers, merge_lora
@@ -53,16 +54,23 @@ from shrinkkit.quant.store.streaming import gptq_checkpoint
 from shrinkkit.train.self_text import write_windows
 
 __all__ = [
+    "AWQ",
     "FP8_E4M3",
     "FP8_E5M2",
+    "GPTQ",
     "MXFP4",
     "NF4",
+    "RTN",
+    "W8A8",
     "FakeQuantLinear",
     "Format",
     "QuantizedEmbedding",
     "QuantizedKVCache",
     "QuantizedLinear",
+    "Rotate",
     "Rounded",
+    "SmoothQuant",
+    "TuneScales",
     "W8A8Linear",
     "absmean_scale",
     "add_lora",

@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
+import transformers
 from torch import nn
 
-from shrinkkit.calibration.accumulators import Hessian
-from shrinkkit.calibration.walk import Walk, calibrate, walk_blocks, watching
+from shrinkkit.calibration import Hessian, Maxima, Rows, Several, Walk
 from shrinkkit.errors import InputError
 from shrinkkit.surgery.parts import capture_inputs, decoder_blocks
+
+SHARED = [
+    ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
+    ["self_attn.o_proj"],
+    ["mlp.gate_proj", "mlp.up_proj"],
+    ["mlp.down_proj"],
+]
 
 
 @pytest.fixture(scope="module")
 def tokens() -> torch.Tensor:
-    return torch.randint(256, (7, 12), generator=torch.Generator().manual_seed(0))
+    return torch.randint(3, 256, (7, 12), generator=torch.Generator().manual_seed(0))
+
+
+def received(model: nn.Module, tokens: torch.Tensor, batch_size: int = 4) -> dict:
+    """Walk through a model that stays as it is; return what each block got."""
+    got = {}
+    walk = Walk(model, tokens, batch_size)
+    for block in walk:
+        got[block.name] = walk.hidden.clone()
+        walk.advance(block)
+    return got
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 20])
@@ -24,135 +42,189 @@ def test_blocks_get_what_the_whole_model_gives_them(tiny_llama, tokens, batch_si
     names = list(decoder_blocks(tiny_llama))
     with torch.no_grad(), capture_inputs(tiny_llama, names) as seen:
         tiny_llama(tokens)
-    received = {}
-
-    def visit(name: str, block: nn.Module, walk: Walk) -> None:
-        received[name] = walk.hidden.clone()
-
-    calibrate(tiny_llama, tokens, visit, batch_size=batch_size)
-    assert list(received) == names
+    got = received(tiny_llama, tokens, batch_size)
+    assert list(got) == names
     for name in names:
-        assert torch.allclose(received[name], seen[name][0], atol=1e-5)
+        assert torch.allclose(got[name], seen[name][0], atol=1e-5)
 
 
 def test_a_changed_block_changes_what_the_next_one_gets(tiny_llama, tokens) -> None:
     model = copy.deepcopy(tiny_llama)
-    received, finished = [], []
-
-    def visit(name: str, block: nn.Module, walk: Walk):
-        received.append(walk.hidden.clone())
-        block.mlp.down_proj.weight.data.zero_()
-        return lambda: finished.append((name, len(received)))
-
-    calibrate(model, tokens, visit)
+    walk, got = Walk(model, tokens), []
+    for block in walk:
+        got.append(walk.hidden.clone())
+        block.module.mlp.down_proj.weight.data.zero_()
+        walk.advance(block)
     with torch.no_grad(), capture_inputs(model, ["model.layers.1"]) as seen:
         model(tokens)
-    assert torch.allclose(received[1], seen["model.layers.1"][0], atol=1e-5)
-    assert finished == [("model.layers.0", 1), ("model.layers.1", 2)]
+    assert torch.allclose(got[1], seen["model.layers.1"][0], atol=1e-5)
 
 
-def test_a_walk_can_begin_in_the_middle(tiny_llama, tokens) -> None:
-    blocks, visited = decoder_blocks(tiny_llama), []
-    whole, half = Walk(tiny_llama, tokens), Walk(tiny_llama, tokens)
-    walk_blocks(whole, blocks, lambda *seen: visited.append(seen[0]), label="all")
-    half.run(tiny_llama.model.layers[0])
-    walk_blocks(half, blocks, lambda *seen: visited.append(seen[0]), done=1, label="the rest")
-    assert visited == ["model.layers.0", "model.layers.1", "model.layers.1"]
-    assert torch.equal(half.hidden, whole.hidden)
+def test_a_walk_can_begin_in_the_middle_and_end_early(tiny_llama, tokens) -> None:
+    whole, half = Walk(tiny_llama, tokens), Walk(tiny_llama, tokens, n_blocks=1)
+    for walk in (whole, half):
+        for block in walk:
+            walk.advance(block)
+    rest = Walk(tiny_llama, tokens, done=1, hidden=half.hidden)
+    visited = []
+    for block in rest:
+        visited.append(block.name)
+        rest.advance(block)
+    assert visited == ["model.layers.1"]
+    assert torch.equal(rest.hidden, whole.hidden)
+
+
+def test_each_block_is_advanced_once_and_in_order(tiny_llama, tokens) -> None:
+    walk = Walk(tiny_llama, tokens)
+    with pytest.raises(InputError, match=r"have not gone through model\.layers\.0"):
+        for _ in walk:
+            pass
+    with pytest.raises(InputError, match=r"model\.layers\.1 is not the next block"):
+        walk.advance(walk.blocks[1])
 
 
 def test_accumulators_see_every_token_once(tiny_llama, tokens) -> None:
-    name = "model.layers.0.mlp.down_proj"
-    with torch.no_grad(), capture_inputs(tiny_llama, [name]) as seen:
+    name = "mlp.down_proj"
+    with torch.no_grad(), capture_inputs(tiny_llama, [f"model.layers.0.{name}"]) as seen:
         tiny_llama(tokens)
-    x = seen[name][0].reshape(-1, 128)
-    hessian = Hessian(128)
+    x = seen[f"model.layers.0.{name}"][0].reshape(-1, 128)
     walk = Walk(tiny_llama, tokens, batch_size=2)
-    block = tiny_llama.model.layers[0]
-    with watching(block, {"mlp.down_proj": hessian}):
-        walk.run(block)
-    assert hessian.n == tokens.numel()
-    assert torch.allclose(hessian.value(), 2 / len(x) * x.t() @ x, atol=1e-5)
-    walk.run(block)  # nobody watches any more
-    assert hessian.n == tokens.numel()
+    (found,) = walk.observe(walk.blocks[0], Hessian.of, [name])
+    assert found.names == [name]
+    assert found.seen.n == tokens.numel()
+    assert torch.allclose(found.seen.value(), 2 / len(x) * x.t() @ x, atol=1e-5)
+    walk.advance(walk.blocks[0])  # nobody watches any more
+    assert found.seen.n == tokens.numel()
 
 
-def test_observing_goes_no_further_than_the_last_layer_that_is_watched(tiny_llama, tokens) -> None:
-    block, walk = tiny_llama.model.layers[0], Walk(tiny_llama, tokens, batch_size=2)
-    names = ["self_attn.q_proj", "mlp.gate_proj", "mlp.down_proj"]
-    sizes, outputs = (64, 64, 128), []
-    whole, short = ({n: Hessian(k) for n, k in zip(names, sizes, strict=True)} for _ in range(2))
-    with watching(block, whole):
-        Walk(tiny_llama, tokens, batch_size=2).run(block)
-    handle = block.mlp.down_proj.register_forward_hook(lambda *seen: outputs.append(seen))
-    before = walk.hidden.clone()
-    walk.observe(block, short)
-    handle.remove()
-    assert not outputs
+def test_who_shares_an_input_and_several_watch_it(tiny_llama, tokens) -> None:
+    walk = Walk(tiny_llama, tokens, batch_size=3)
+    found = walk.observe(walk.blocks[0], lambda layer: Several(Maxima(), Rows(2), Rows(0)))
+    assert [one.names for one in found] == SHARED
+    for one in found:
+        maxima, rows, none = one.seen.parts
+        assert rows.value().shape == (2 * len(tokens), len(maxima.value))
+        assert (rows.value().abs().amax(dim=0) <= maxima.value).all()
+        assert not none.kept
+
+
+def test_observing_leaves_the_block_and_its_inputs_alone(tiny_llama, tokens) -> None:
+    walk, other = Walk(tiny_llama, tokens, batch_size=2), Walk(tiny_llama, tokens, batch_size=2)
+    before, layer = walk.hidden.clone(), walk.blocks[0].module.mlp.down_proj
+    walk.observe(walk.blocks[0], Hessian.of)
     assert torch.equal(walk.hidden, before)
+    assert "forward" not in vars(layer)
+    for each in (walk, other):
+        each.advance(each.blocks[0])
+    assert torch.equal(walk.hidden, other.hidden)
+
+
+def test_the_last_layer_that_is_watched_rests_once_it_is_known(tiny_llama, tokens) -> None:
+    walk = Walk(tiny_llama, tokens, batch_size=2)
+    layer, outputs = walk.blocks[0].module.mlp.down_proj, []
+    handle = layer.register_forward_hook(lambda *call: outputs.append(bool(call[2].any())))
+    walk.observe(walk.blocks[0], Hessian.of)
+    handle.remove()
+    assert outputs == [True, False, False, False]
+
+
+def _config(kind: str, **own) -> transformers.PretrainedConfig:
+    shape = {
+        "vocab_size": 256,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 16,
+        "max_position_embeddings": 64,
+        "pad_token_id": 0,
+    }
+    return getattr(transformers, f"{kind}Config")(**(shape | own))
+
+
+FAMILIES: dict[str, Callable[[], transformers.PretrainedConfig]] = {
+    "rotary tables by name": lambda: _config("GPTNeoX", num_key_value_heads=2),
+    "learned positions": lambda: _config("OPT", ffn_dim=64, word_embed_proj_dim=32),
+    "two kinds of mask": lambda: _config(
+        "Gemma2", sliding_window=4, query_pre_attn_scalar=16, num_hidden_layers=3
+    ),
+    "two kinds of mask and of rotary table": lambda: _config(
+        "Gemma3Text", sliding_window=4, query_pre_attn_scalar=16, num_hidden_layers=7
+    ),
+    "a window in the upper layers": lambda: _config(
+        "Qwen2", use_sliding_window=True, sliding_window=4, max_window_layers=2
+    ),
+    "alibi, as large as the batch": lambda: _config("Bloom", n_layer=2, n_head=2),
+    "positions in the embedding": lambda: _config("GPT2"),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_block_gets_its_own_arguments(family: str, tokens) -> None:
+    config = FAMILIES[family]()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    names = list(decoder_blocks(model))
+    with torch.no_grad(), capture_inputs(model, names) as seen:
+        model(tokens, use_cache=False)
+    got = received(model, tokens, batch_size=3)
     for name in names:
-        assert short[name].n == tokens.numel()
-        assert torch.equal(short[name].value(), whole[name].value())
-    walk.run(block)  # nothing is left behind that would end this pass
-    assert not torch.equal(walk.hidden, before)
+        assert torch.allclose(got[name], seen[name][0], atol=1e-4), name
 
 
-def test_one_accumulator_for_several_layers_is_fed_once(tiny_llama, tokens) -> None:
-    block, hessian = tiny_llama.model.layers[0], Hessian(64)
-    walk = Walk(tiny_llama, tokens)
-    both = {"self_attn.q_proj": hessian, "self_attn.k_proj": hessian}
-    with watching(block, both):
-        walk.run(block)
-    assert hessian.n == tokens.numel()
-    walk.observe(block, both)
-    assert hessian.n == 2 * tokens.numel()
+class Tupled(nn.Module):
+    """A model whose blocks return a tuple, and depend on what they are called with by place."""
+
+    def __init__(self, n_returned: int) -> None:
+        super().__init__()
+        self.n_returned = n_returned
+        self.embed = nn.Embedding(256, 8)
+        self.layers = nn.ModuleList(TupledBlock(n_returned) for _ in range(3))
+        self.head = nn.Linear(8, 4)
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embed
+
+    def get_output_embeddings(self) -> None:
+        return None
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        hidden = self.embed(tokens)
+        for number, layer in enumerate(self.layers):
+            returned = layer(hidden, torch.tensor(float(number)))
+            if self.n_returned == 2:
+                hidden, _ = returned
+            else:
+                hidden = returned[0]
+        return self.head(hidden)
 
 
-def test_who_shares_an_input(tiny_llama, tokens) -> None:
-    walk = Walk(tiny_llama, tokens)
-    assert walk.shared_inputs(tiny_llama.model.layers[1]) == [
-        ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
-        ["self_attn.o_proj"],
-        ["mlp.gate_proj", "mlp.up_proj"],
-        ["mlp.down_proj"],
-    ]
+class TupledBlock(nn.Module):
+    def __init__(self, n_returned: int) -> None:
+        super().__init__()
+        self.n_returned = n_returned
+        self.linear = nn.Linear(8, 8)
+
+    def forward(self, hidden: torch.Tensor, shift: torch.Tensor) -> tuple:
+        return (hidden + self.linear(hidden) + shift, None)[: self.n_returned]
 
 
-def test_other_families_walk_too(tokens) -> None:
-    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, OPTConfig, OPTForCausalLM
-
-    neox = GPTNeoXForCausalLM(
-        GPTNeoXConfig(
-            vocab_size=256,
-            hidden_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=64,
-            max_position_embeddings=64,
-        )
-    ).eval()
-    opt = OPTForCausalLM(
-        OPTConfig(
-            vocab_size=256,
-            hidden_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            ffn_dim=64,
-            max_position_embeddings=64,
-            word_embed_proj_dim=32,
-        )
-    ).eval()
-    for model in (neox, opt):
-        last = list(decoder_blocks(model))[-1]
-        with torch.no_grad(), capture_inputs(model, [last]) as seen:
-            model(tokens)
-        received = {}
-
-        def visit(name: str, block: nn.Module, walk: Walk, received=received) -> None:
-            received[name] = walk.hidden.clone()
-
-        calibrate(model, tokens, visit, batch_size=3)
-        assert torch.allclose(received[last], seen[last][0], atol=1e-4)
+@pytest.mark.parametrize("n_returned", [1, 2])
+def test_blocks_that_return_tuples_and_layers_outside_of_them(n_returned: int, tokens) -> None:
+    torch.manual_seed(0)
+    model = Tupled(n_returned).eval()
+    with torch.no_grad(), capture_inputs(model, ["head", "layers.2"]) as seen:
+        model(tokens)
+    walk, hessian = Walk(model, tokens, batch_size=3), Hessian(8)
+    for block in walk:
+        if block.number == 2:
+            assert torch.allclose(walk.hidden, seen["layers.2"][0], atol=1e-5)
+        walk.advance(block)
+    walk.observe_rest({"head": hessian})
+    x = seen["head"][0].reshape(-1, 8)
+    assert torch.allclose(hessian.value(), 2 / len(x) * x.t() @ x, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -170,11 +242,7 @@ def test_bad_windows(tiny_llama, given: torch.Tensor, words: str) -> None:
 
 def test_a_block_that_makes_nan_is_named(tiny_llama, tokens) -> None:
     model = copy.deepcopy(tiny_llama)
-
-    def visit(name: str, block: nn.Module, walk: Walk) -> None:
-        if name.endswith("1"):
-            block.mlp.down_proj.weight.data.fill_(float("nan"))
-
+    model.model.layers[1].mlp.down_proj.weight.data.fill_(float("nan"))
     with pytest.raises(InputError, match=r"the output of model\.layers\.1 must hold finite"):
-        calibrate(model, tokens, visit)
+        received(model, tokens)
     assert model.training is False

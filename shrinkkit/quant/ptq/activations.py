@@ -28,17 +28,20 @@ kernels (CUTLASS, oneDNN) also round x inside the kernel of the layer before, an
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
 import torch
 from torch import nn
 
-from shrinkkit.calibration.accumulators import Maxima
+from shrinkkit.calibration import Maxima, Walk
 from shrinkkit.errors import InputError, require_choice
 from shrinkkit.quant.grids.formats import int_format
 from shrinkkit.quant.layers import kernels
 from shrinkkit.quant.layers.linear import QuantizedLinear
-from shrinkkit.quant.ptq.model import quantize_model
-from shrinkkit.surgery.parts import find_linears, is_compressed, replace_module, watch_inputs
-from shrinkkit.surgery.running import check_tokens, device_of, evaluating, progress
+from shrinkkit.quant.ptq.model import RTN, head_format, quantize_model
+from shrinkkit.surgery.parts import find_linears, is_compressed, replace_module
+from shrinkkit.surgery.step import Step, step_of
 
 ACTIVATIONS = ("per_token", "per_tensor", "per_tensor_static")
 QMAX = 127
@@ -165,59 +168,100 @@ def input_maxima(
     Raises InputError for calibration that is no windows, and for a layer whose inputs are not
         finite or never came.
     """
-    calibration = check_tokens(calibration)
-    maxima = {name: Maxima() for name in names}
-    with evaluating(model), watch_inputs(model, {n: m.add for n, m in maxima.items()}):
-        for window in progress(calibration, "calibrating", unit="window"):
-            model(window[None].to(device_of(model)))
-    for name, collected in maxima.items():
-        if collected.value is None or not bool(torch.isfinite(collected.value).all()):
-            what = "never came" if collected.value is None else "hold NaN or infinity"
-            raise InputError(
-                f"The inputs of {name} {what} while the model read the calibration windows. Look "
-                "at the model's output on them first."
-            )
-    return {name: collected.value for name, collected in maxima.items()}
+    found: dict[str, Maxima] = {}
+    walk = Walk(model, calibration, batch_size=1)
+    for block in walk:
+        inside = {name.removeprefix(f"{block.name}."): name for name in names}
+        for observed in walk.observe(block, lambda layer: Maxima(), inside):
+            found |= {inside[name]: observed.seen for name in observed.names}
+            require_inputs(inside[observed.names[0]], observed.seen)
+        walk.advance(block)
+    rest = {name: Maxima() for name in names if name not in found}
+    walk.observe_rest(rest)
+    for name, maxima in rest.items():
+        require_inputs(name, maxima)
+    found |= rest
+    return {name: found[name].value for name in names}
+
+
+def require_inputs(name: str, maxima: Maxima) -> None:
+    """Raise InputError for a layer whose inputs never came, or were not finite."""
+    if maxima.value is None or not bool(torch.isfinite(maxima.value).all()):
+        what = "never came" if maxima.value is None else "hold NaN or infinity"
+        raise InputError(
+            f"The inputs of {name} {what} on the calibration windows. Look at the model's output "
+            "on them first."
+        )
+
+
+@dataclass(frozen=True)
+class W8A8(Step):
+    """Round weights and activations of the linear layers to 8 bits.
+
+    activations: per_token, per_tensor or per_tensor_static (see the module's table).
+    head_bits: of the output head and a tied embedding, weights alone; None leaves both in float.
+    include, exclude: globs over layer names; the other layers stay in float.
+
+    >>> W8A8().needs_text, W8A8("per_tensor_static").needs_text
+    (False, True)
+    """
+
+    gives: ClassVar[str] = "packed"
+
+    activations: str = "per_token"
+    head_bits: int | None = 8
+    include: str | tuple[str, ...] = "*"
+    exclude: str | tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        require_choice("activations", self.activations, ACTIVATIONS)
+        head_format(self.head_bits)
+
+    @property
+    def needs_text(self) -> bool:
+        """Whether ranges are fixed beforehand, on calibration windows."""
+        return self.activations == "per_tensor_static"
+
+    def apply(
+        self, model: nn.Module, text: torch.Tensor | None, reference: nn.Module, *, inplace: bool
+    ) -> nn.Module:
+        """Quantize a model; see `Step.apply`."""
+        return quantize_activations(model, self, text, inplace=inplace)
 
 
 def quantize_activations(
     model: nn.Module,
-    activations: str = "per_token",
+    activations: str | W8A8 = "per_token",
     calibration: torch.Tensor | None = None,
     *,
-    head_bits: int | None = 8,
-    include: str | tuple[str, ...] = "*",
-    exclude: str | tuple[str, ...] = (),
     inplace: bool = False,
+    **settings: Any,
 ) -> nn.Module:
     """Round weights and activations of the linear layers to 8 bits: W8A8.
 
     model: a float model.
-    activations: per_token, per_tensor or per_tensor_static (see the module's table).
+    activations, settings: those of the step `W8A8`, or a whole one in place of activations.
     calibration: windows [n_samples, seq_len] of token ids, for per_tensor_static only.
-    head_bits: of the output head and a tied embedding, weights alone; None leaves both in float.
-    include, exclude: globs over layer names; the other layers stay in float.
     inplace: change `model` itself instead of a copy.
     Returns the quantized model, in eval mode.
-    Raises InputError: an unknown choice, static without calibration, a compressed model, weights
+    Raises InputError: bad settings, static without calibration, a compressed model, weights
         or calibration inputs that are not finite.
     """
-    require_choice("activations", activations, ACTIVATIONS)
-    static = activations == "per_tensor_static"
+    step = step_of(W8A8, activations, **settings)
+    static = step.needs_text
     if static and calibration is None:
         raise InputError(
             "calibration is missing: per_tensor_static fixes the range of each layer beforehand. "
             "Give windows, such as load_text('wikipedia').calibration()."
         )
-    names = list(find_linears(model, include, exclude))
+    names = list(find_linears(model, step.include, step.exclude))
     maxima = {}
     if static and not is_compressed(model):  # quantize_model below refuses a compressed one
         maxima = input_maxima(model, names, calibration)
-    small = quantize_model(
-        model, head_bits=head_bits, include=include, exclude=exclude, inplace=inplace
-    )
+    weights = RTN(8, head_bits=step.head_bits, include=step.include, exclude=step.exclude)
+    small = quantize_model(model, weights, inplace=inplace)
     for name in names:
-        step = max(maxima[name].max().item(), 1e-20) / QMAX if static else None
-        layer = W8A8Linear.from_quantized(small.get_submodule(name), activations, step)
+        at = max(maxima[name].max().item(), 1e-20) / QMAX if static else None
+        layer = W8A8Linear.from_quantized(small.get_submodule(name), step.activations, at)
         replace_module(small, name, layer)
     return small.eval()

@@ -13,147 +13,159 @@ model itself is too large for that, `streaming` does the same with one block in 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Mapping
-from functools import partial
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 
-from shrinkkit.calibration.accumulators import Hessian
-from shrinkkit.calibration.walk import Walk, calibrate
-from shrinkkit.errors import InputError, near_matches, require_choice
+from shrinkkit.calibration import Block, Hessian, Walk
+from shrinkkit.errors import InputError, near_matches, require_choice, require_int
 from shrinkkit.quant.grids.affine import quantize, search_qparams
 from shrinkkit.quant.grids.formats import Format
 from shrinkkit.quant.layers.linear import QuantizedLinear
 from shrinkkit.quant.ptq.awq import output_error, search_scale
-from shrinkkit.quant.ptq.gptq import Rounded, gptq
-from shrinkkit.quant.ptq.model import head_format, quantize_head, refuse_compressed, weight_format
+from shrinkkit.quant.ptq.gptq import Rounded, check_settings, gptq
+from shrinkkit.quant.ptq.model import WeightStep, quantize_head, refuse_compressed, weight_step
+from shrinkkit.surgery import clone, decoder_blocks, find_linears, replace_module
 from shrinkkit.surgery.invariance import norm_groups, rescale
-from shrinkkit.surgery.parts import clone, decoder_blocks, find_linears, replace_module
-
-# round_layer(weight [out, in], hessian [in, in], format) -> Rounded
-RoundLayer = Callable[[torch.Tensor, torch.Tensor, Format], Rounded]
 
 
-def gptq_model(
-    model: nn.Module,
-    calibration: torch.Tensor,
-    bits: int | Format = 4,
-    group_size: int | None = None,
-    *,
-    symmetric: bool | None = None,
-    damping: float = 0.01,
-    act_order: bool = True,
-    static_groups: bool | None = None,
-    search: bool = True,
-    include: str | tuple[str, ...] = "*",
-    formats: Mapping[str, Format] | None = None,
-    head_bits: int | Format | None = 8,
-    batch_size: int = 4,
-    inplace: bool = False,
-) -> nn.Module:
-    """Quantize the linear layers of a decoder by GPTQ.
+@dataclass(frozen=True)
+class CalibratedStep(WeightStep):
+    """What GPTQ and AWQ have in common, beside the grid.
 
-    model: a transformers decoder (Llama, GPT-2, ... : `surgery.BLOCK_PATHS`).
-    calibration: [n_samples, seq_len] integer; windows of text, such as
-        load_text("wikipedia").calibration().
-    bits, group_size, symmetric, head_bits: the grid, as for `quantize_model`.
-    damping, act_order, static_groups, search: as for `gptq`.
-    include: globs over the names of the layers to quantize; the text goes no further than the last
-        block that has one, so "model.layers.[0-3].*" is a quick look.
+    damping: of the Hessian, as for `gptq`.
     formats: {layer's full name: grid} for layers that get another one, such as `choose_formats`
         chooses within a budget.
     batch_size: windows that go through a block at once.
-    inplace: change `model` itself instead of a copy.
-    Returns the quantized model, in eval mode.
-    Raises InputError: bad arguments, a model that is compressed already, no windows, NaN.
     """
-    fmt, head_fmt = weight_format(bits, group_size, symmetric), head_format(head_bits, group_size)
-    how = {"damping": damping, "act_order": act_order, "static_groups": static_groups}
-    round_layer = partial(gptq, search=search, **how)
-    model = _prepared(model, inplace)
-    format_of = _formats(model, fmt, formats, include)
-    _walk(model, calibration, format_of, round_layer, scaled=False, batch_size=batch_size)
-    quantize_head(model, head_fmt)
-    return model.eval()
+
+    needs_text: ClassVar[bool] = True
+    rescales: ClassVar[bool] = False
+
+    damping: float = 0.01
+    formats: Mapping[str, Format] | None = None
+    batch_size: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_int("batch_size", self.batch_size, 1)
+        check_settings(self.damping)
+
+    def round_layer(self, weight: torch.Tensor, hessian: torch.Tensor, fmt: Format) -> Rounded:
+        """Choose integers for a weight [out, in] by the Hessian [in, in] of its inputs."""
+        raise NotImplementedError
+
+    def apply(
+        self, model: nn.Module, text: torch.Tensor | None, reference: nn.Module, *, inplace: bool
+    ) -> nn.Module:
+        """Quantize a model; see `Step.apply`."""
+        return _quantized_by(self, model, text, inplace)
 
 
-def awq_model(
-    model: nn.Module,
-    calibration: torch.Tensor,
-    bits: int | Format = 4,
-    group_size: int | None = None,
-    *,
-    symmetric: bool | None = None,
-    rounding: str = "nearest",
-    damping: float = 0.01,
-    include: str | tuple[str, ...] = "*",
-    formats: Mapping[str, Format] | None = None,
-    head_bits: int | Format | None = 8,
-    batch_size: int = 4,
-    inplace: bool = False,
-) -> nn.Module:
-    """Quantize the linear layers of a decoder by AWQ: rescale the channels that matter, then round.
+@dataclass(frozen=True)
+class GPTQ(CalibratedStep):
+    """Round column by column, and let the others make up for it (`gptq`).
 
-    model: a decoder of a family that `invariance.norm_groups` knows.
-    calibration, bits, group_size, symmetric, include, formats, head_bits, batch_size, inplace: as
-        for `gptq_model`. Channels are rescaled only where all layers that read them are included.
-    rounding: "nearest", ranges searched with the Hessian's diagonal, or "gptq" on top of AWQ.
-    damping: of GPTQ.
-    Returns the quantized model, in eval mode.
-    Raises InputError as `gptq_model` does, for an unknown rounding and for an unknown family.
+    act_order, static_groups, search: as for `gptq`.
+
+    >>> str(GPTQ(bits=3, group_size=32))
+    'GPTQ(bits=3, group_size=32)'
     """
-    require_choice("rounding", rounding, ("nearest", "gptq"))
-    fmt, head_fmt = weight_format(bits, group_size, symmetric), head_format(head_bits, group_size)
 
-    def to_nearest(weight: torch.Tensor, hessian: torch.Tensor, fmt: Format) -> Rounded:
+    act_order: bool = True
+    static_groups: bool | None = None
+    search: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_settings(self.damping, self.act_order, self.static_groups)
+
+    def round_layer(self, weight: torch.Tensor, hessian: torch.Tensor, fmt: Format) -> Rounded:
+        """Round by GPTQ."""
+        how = {"act_order": self.act_order, "static_groups": self.static_groups}
+        return gptq(weight, hessian, fmt, damping=self.damping, search=self.search, **how)
+
+
+@dataclass(frozen=True)
+class AWQ(CalibratedStep):
+    """Rescale the channels that matter, then round.
+
+    rounding: "nearest", with ranges searched by the Hessian's diagonal, or "gptq" on top of AWQ.
+    """
+
+    rescales: ClassVar[bool] = True
+
+    rounding: str = "nearest"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice("rounding", self.rounding, ("nearest", "gptq"))
+
+    def round_layer(self, weight: torch.Tensor, hessian: torch.Tensor, fmt: Format) -> Rounded:
+        """Round to nearest, or by GPTQ."""
+        if self.rounding == "gptq":
+            return gptq(weight, hessian, fmt, damping=self.damping)
         counts = hessian.diagonal().clamp(min=1e-12)
         scale, zero_point = search_qparams(weight, fmt, column_importance=counts)
         found = Rounded(quantize(weight, scale, zero_point, fmt), scale, zero_point, 0.0)
         error = output_error(weight.float(), found.dequantize(fmt), hessian) / len(weight)
         return Rounded(found.q, scale, zero_point, error)
 
-    round_layer = to_nearest if rounding == "nearest" else partial(gptq, damping=damping)
-    model = _prepared(model, inplace)
-    format_of = _formats(model, fmt, formats, include)
-    _walk(model, calibration, format_of, round_layer, scaled=True, batch_size=batch_size)
-    quantize_head(model, head_fmt)
-    return model.eval()
 
-
-def _prepared(model: nn.Module, inplace: bool) -> nn.Module:
-    refuse_compressed(model)
-    return model if inplace else clone(model)
-
-
-def _formats(
-    model: nn.Module,
-    fmt: Format,
-    formats: Mapping[str, Format] | None,
-    include: str | tuple[str, ...],
-) -> dict[str, Format]:
-    """Return the grid of each layer that is to be quantized: its own where one is given."""
-    layers, formats = find_linears(model, include), formats or {}
-    for name in formats:
-        if name not in layers:
-            near = ", ".join(near_matches(name, layers) or list(layers)[:3])
-            raise InputError(
-                f"formats names {name!r}, which is no linear layer to quantize; near: {near}."
-            )
-    return {name: formats.get(name, fmt) for name in layers}
-
-
-def _walk(
+def gptq_model(
     model: nn.Module,
     calibration: torch.Tensor,
-    format_of: Mapping[str, Format],
-    round_layer: RoundLayer,
+    bits: int | Format | GPTQ = 4,
+    group_size: int | None = None,
     *,
-    scaled: bool,
-    batch_size: int,
-) -> None:
-    """Take the blocks in order, as far as there are layers to quantize; then pack them."""
-    notes: list[str] = []
+    inplace: bool = False,
+    **settings: Any,
+) -> nn.Module:
+    """Quantize the linear layers of a decoder by GPTQ.
+
+    model: a transformers decoder (Llama, GPT-2, ... : `surgery.parts.BLOCK_PATHS`).
+    calibration: [n_samples, seq_len] integer; windows of text, such as
+        load_text("wikipedia").calibration(). It goes no further than the last block that has a
+        layer to quantize, so include="model.layers.[0-3].*" is a quick look.
+    bits, group_size, settings: those of the step `GPTQ`, or a whole one in place of bits.
+    inplace: change `model` itself instead of a copy.
+    Returns the quantized model, in eval mode.
+    Raises InputError: bad settings, a model that is compressed already, no windows, NaN.
+    """
+    return _quantized_by(weight_step(GPTQ, bits, group_size, settings), model, calibration, inplace)
+
+
+def awq_model(
+    model: nn.Module,
+    calibration: torch.Tensor,
+    bits: int | Format | AWQ = 4,
+    group_size: int | None = None,
+    *,
+    inplace: bool = False,
+    **settings: Any,
+) -> nn.Module:
+    """Quantize the linear layers of a decoder by AWQ: rescale the channels that matter, then round.
+
+    model: a decoder of a family that `invariance.norm_groups` knows. Channels are rescaled only
+        where all layers that read them are included.
+    calibration, inplace: as for `gptq_model`.
+    bits, group_size, settings: those of the step `AWQ`, or a whole one in place of bits.
+    Returns the quantized model, in eval mode.
+    Raises InputError as `gptq_model` does, and for an unknown family.
+    """
+    return _quantized_by(weight_step(AWQ, bits, group_size, settings), model, calibration, inplace)
+
+
+def _quantized_by(
+    step: CalibratedStep, model: nn.Module, calibration: torch.Tensor, inplace: bool
+) -> nn.Module:
+    """Take the blocks in order, as far as there are layers to quantize, then the head."""
+    refuse_compressed(model)
+    model = model if inplace else clone(model)
+    format_of = _formats(model, step)
     inside = {
         name: {
             inner: format_of[f"{name}.{inner}"]
@@ -163,62 +175,75 @@ def _walk(
         for name, block in decoder_blocks(model).items()
     }
     n_blocks = 1 + max((i for i, names in enumerate(inside.values()) if names), default=-1)
-
-    def visit(name: str, block: nn.Module, walk: Walk) -> Callable[[], None] | None:
-        if not inside[name]:
-            return None
-        return round_block(name, block, walk, inside[name], round_layer, notes, scaled=scaled)
-
     grids = sorted({str(fmt) for fmt in format_of.values()})
     label = f"quantizing to {grids[0] if len(grids) == 1 else f'{len(grids)} grids'}"
-    calibrate(model, calibration, visit, batch_size=batch_size, n_blocks=n_blocks, label=label)
+    walk = Walk(model, calibration, step.batch_size, n_blocks=n_blocks, label=label)
+    notes: list[str] = []
+    for block in walk:
+        packed = round_block(block, walk, inside[block.name], step, notes)
+        walk.advance(block)
+        install(block, packed)
     warn_of(notes, stacklevel=4)
+    quantize_head(model, step.head_format)
+    return model.eval()
+
+
+def _formats(model: nn.Module, step: CalibratedStep) -> dict[str, Format]:
+    """Return the grid of each layer that is to be quantized: its own where one is given."""
+    layers, formats = find_linears(model, step.include), step.formats or {}
+    for name in formats:
+        if name not in layers:
+            near = ", ".join(near_matches(name, layers) or list(layers)[:3])
+            raise InputError(
+                f"formats names {name!r}, which is no linear layer to quantize; near: {near}."
+            )
+    return {name: formats.get(name, step.format) for name in layers}
 
 
 def round_block(
-    name: str,
-    block: nn.Module,
+    block: Block,
     walk: Walk,
     formats: Mapping[str, Format],
-    round_layer: RoundLayer,
+    step: CalibratedStep,
     notes: list[str],
-    *,
-    scaled: bool = False,
-) -> Callable[[], None]:
+) -> dict[str, QuantizedLinear]:
     """Round linear layers of one block, in place, by what the walk brings to them.
 
-    name, block, walk: as `calibration.walk_blocks` gives them; the weights become the rounded
-        ones, still as floats, so that the calibration text goes through them quickly.
-    formats: {name inside the block: grid} of the layers to round; round_layer: how.
+    The weights become the rounded ones, still as floats, so that the calibration text goes through
+    them quickly.
+
+    formats: {name inside the block: grid} of the layers to round.
     notes: gets a line for each layer whose Hessian needed something done about it.
-    scaled: let AWQ rescale channels first.
-    Returns a function that packs the layers: call it once the text went through the block.
+    Returns the packed layers, to `install` once the text went through the block.
     Raises InputError, naming the layer.
     """
     packed: dict[str, QuantizedLinear] = {}
+    if not formats:
+        return packed
     found = hessians(block, walk, formats)
-    if scaled:
-        rescale_channels(block, found, formats)
+    if step.rescales:
+        rescale_channels(block.module, found, formats)
     while found:  # a Hessian goes when its layers are done
         names, hessian = found.pop(0)
-        for layer_name in names:
-            layer, fmt = block.get_submodule(layer_name), formats[layer_name]
+        for name in names:
+            layer, fmt = block.module.get_submodule(name), formats[name]
             try:
-                rounded = round_layer(layer.weight.detach(), hessian, fmt)
+                rounded = step.round_layer(layer.weight.detach(), hessian, fmt)
             except InputError as error:
-                raise InputError(f"Layer {name}.{layer_name}: {error}") from None
+                raise InputError(f"Layer {block.name}.{name}: {error}") from None
             if rounded.note:
-                notes.append(f"{name}.{layer_name}: {rounded.note}")
-            packed[layer_name] = QuantizedLinear.from_integers(
+                notes.append(f"{block.name}.{name}: {rounded.note}")
+            packed[name] = QuantizedLinear.from_integers(
                 rounded.q, rounded.scale, rounded.zero_point, fmt, layer.bias
             )
-            layer.weight.data = packed[layer_name].dequantize().to(layer.weight.dtype)
+            layer.weight.data = packed[name].dequantize().to(layer.weight.dtype)
+    return packed
 
-    def pack() -> None:
-        for layer_name, layer in packed.items():
-            replace_module(block, layer_name, layer)
 
-    return pack
+def install(block: Block, packed: Mapping[str, QuantizedLinear]) -> None:
+    """Put packed layers where the block's float ones are."""
+    for name, layer in packed.items():
+        replace_module(block.module, name, layer)
 
 
 def warn_of(notes: list[str], stacklevel: int) -> None:
@@ -231,20 +256,14 @@ def warn_of(notes: list[str], stacklevel: int) -> None:
 
 
 def hessians(
-    block: nn.Module, walk: Walk, only: Collection[str] | None = None
+    block: Block, walk: Walk, only: Collection[str] | None = None
 ) -> list[tuple[list[str], torch.Tensor]]:
     """Return [(names of the layers that share an input, its Hessian [in, in])] of a block.
 
     only: names inside the block; other layers are left out. None: all.
     """
-    groups = [
-        [name for name in names if only is None or name in only]
-        for names in walk.shared_inputs(block)
-    ]
-    groups = [names for names in groups if names]
-    collected = {names[0]: Hessian(block.get_submodule(names[0]).in_features) for names in groups}
-    walk.observe(block, collected)
-    return [(names, collected.pop(names[0]).value()) for names in groups]
+    found = walk.observe(block, Hessian.of, only)
+    return [(one.names, one.seen.value()) for one in found]
 
 
 def rescale_channels(

@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from shrinkkit.calibration.obs import inverse_factor, settle_columns
+from shrinkkit.calibration.obs import check_damping, inverse_factor, settle_columns
 from shrinkkit.errors import InputError
 from shrinkkit.quant.grids.affine import (
     choose_qparams,
@@ -99,12 +99,7 @@ def gptq(
             f"hessian has shape {tuple(hessian.shape)}; a weight of shape {tuple(weight.shape)} "
             "needs [in_features, in_features]."
         )
-    static_groups = act_order if static_groups is None else static_groups
-    if act_order and not static_groups:
-        raise InputError(
-            "act_order=True needs static_groups=True: its columns do not come group by group, so "
-            "every group's scale must be known before the first column. (Leave static_groups out.)"
-        )
+    static_groups = check_settings(damping, act_order, static_groups)
     weight = weight.detach().float()
     columns = fmt.columns_per_scale(weight.shape[1])
     factor_of = _ordered(hessian, damping, act_order)
@@ -135,6 +130,23 @@ def gptq(
     kind = torch.int8 if fmt.symmetric and fmt.code is None else torch.uint8
     error = errors.square().sum().item() / (2 * weight.shape[0])
     return Rounded(q.to(kind), state.scale, state.zero_point, error, factor_of.note)
+
+
+def check_settings(
+    damping: float, act_order: bool = False, static_groups: bool | None = None
+) -> bool:
+    """Return whether all scales are chosen before the first column, which None leaves to act_order.
+
+    Raises InputError for settings that do not go together.
+    """
+    check_damping(damping)
+    static_groups = act_order if static_groups is None else static_groups
+    if act_order and not static_groups:
+        raise InputError(
+            "act_order=True needs static_groups=True: its columns do not come group by group, so "
+            "every group's scale must be known before the first column. (Leave static_groups out.)"
+        )
+    return static_groups
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,11 @@ methods that use data (GPTQ, AWQ) choose better integers for the same layers.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+import torch
 from torch import nn
 from tqdm.auto import tqdm
 
@@ -27,6 +32,9 @@ from shrinkkit.surgery.parts import (
     output_head,
     replace_module,
 )
+from shrinkkit.surgery.step import Step, step_of
+
+W = TypeVar("W", bound="WeightStep")
 
 
 def _default_format(bits: int, group_size: int | None, symmetric: bool | None) -> Format:
@@ -79,45 +87,99 @@ def head_format(bits: int | Format | None, group_size: int | None = None) -> For
     return _default_format(bits, None if bits == 8 else group_size, None)
 
 
-def quantize_model(
-    model: nn.Module,
-    bits: int | Format = 8,
-    group_size: int | None = None,
-    *,
-    symmetric: bool | None = None,
-    head_bits: int | Format | None = 8,
-    search: bool | None = None,
-    include: str | tuple[str, ...] = "*",
-    exclude: str | tuple[str, ...] = (),
-    inplace: bool = False,
-) -> nn.Module:
-    """Round the linear layers of a model to a grid, without any data.
+@dataclass(frozen=True)
+class WeightStep(Step):
+    """What every step that rounds weights says.
 
-    model: a transformers model or any module with linear layers.
     bits: 2 to 8, or a whole Format (NF4, say), which then says group_size and symmetric itself.
     group_size: columns that share a scale; None: one scale a row at 8 bits, groups of 64 below.
     symmetric: None: symmetric at 8 bits, asymmetric below.
     head_bits: bits (or a Format) of the output head and of an embedding tied to it; None leaves
         both in float.
+    include: globs over layer names, for layers other than the head.
+    """
+
+    gives: ClassVar[str] = "packed"
+
+    bits: int | Format = 4
+    group_size: int | None = None
+    symmetric: bool | None = None
+    head_bits: int | Format | None = 8
+    include: str | tuple[str, ...] = "*"
+
+    def __post_init__(self) -> None:
+        _ = self.format, self.head_format  # refuse a bad grid now, not after long work
+
+    @property
+    def format(self) -> Format:
+        """The grid of the weights."""
+        return weight_format(self.bits, self.group_size, self.symmetric)
+
+    @property
+    def head_format(self) -> Format | None:
+        """The grid of the output head; None, for a head that stays in float."""
+        return head_format(self.head_bits, self.group_size)
+
+
+@dataclass(frozen=True)
+class RTN(WeightStep):
+    """Round to nearest, without any data.
+
     search: choose ranges by `search_qparams` (True) or by min and max (False, plain rounding to
         nearest); None searches below 8 bits.
-    include, exclude: globs over layer names, for layers other than the head.
+    exclude: globs over layer names that are left in float.
+
+    >>> print(RTN(bits=4, group_size=32))
+    RTN(bits=4, group_size=32)
+    """
+
+    needs_text: ClassVar[bool] = False
+
+    bits: int | Format = 8
+    search: bool | None = None
+    exclude: str | tuple[str, ...] = ()
+
+    def apply(
+        self, model: nn.Module, text: torch.Tensor | None, reference: nn.Module, *, inplace: bool
+    ) -> nn.Module:
+        """Round a model; see `Step.apply`."""
+        return quantize_model(model, self, inplace=inplace)
+
+
+def quantize_model(
+    model: nn.Module,
+    bits: int | Format | RTN = 8,
+    group_size: int | None = None,
+    *,
+    inplace: bool = False,
+    **settings: Any,
+) -> nn.Module:
+    """Round the linear layers of a model to a grid, without any data.
+
+    model: a transformers model or any module with linear layers.
+    bits, group_size, settings: those of the step `RTN`, or a whole one in place of bits.
     inplace: change `model` itself instead of a copy.
     Returns the quantized model, in eval mode.
-    Raises InputError: bad bits or group_size, weights that are not finite (naming the layer), a
-    model that is compressed already.
+    Raises InputError: bad settings, weights that are not finite (naming the layer), a model that is
+    compressed already.
     """
-    fmt = weight_format(bits, group_size, symmetric)
-    head_fmt = head_format(head_bits, group_size)
+    step = weight_step(RTN, bits, group_size, settings)
     refuse_compressed(model)
-    search = fmt.bits < 8 if search is None else search
-    layers = list(find_linears(model, include, exclude))
+    fmt = step.format
+    search = fmt.bits < 8 if step.search is None else step.search
+    layers = list(find_linears(model, step.include, step.exclude))
     if not inplace:
         model = clone(model, shared=[model.get_submodule(name).weight for name in layers])
     for name in tqdm(layers, desc=f"quantizing to {fmt}", unit="layer", leave=False):
         replace_module(model, name, _quantized(model.get_submodule(name), fmt, name, search))
-    quantize_head(model, head_fmt)
+    quantize_head(model, step.head_format)
     return model.eval()
+
+
+def weight_step(kind: type[W], bits: Any, group_size: int | None, settings: Mapping[str, Any]) -> W:
+    """Return the step that a verb was given in place of `bits`, or make it from its keywords."""
+    grouped = {} if group_size is None else {"group_size": group_size}
+    return step_of(kind, bits, **grouped, **settings)
 
 
 def _quantized(layer: nn.Module, fmt: Format, name: str, search: bool) -> QuantizedLinear:

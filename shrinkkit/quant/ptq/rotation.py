@@ -23,6 +23,9 @@ small Hadamard transform has to run with the model; that part is left out.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 from torch import nn
 
@@ -31,6 +34,7 @@ from shrinkkit.quant.kv.rows import mix
 from shrinkkit.quant.ptq.model import refuse_compressed
 from shrinkkit.surgery.invariance import ResidualStream, residual_stream, untie
 from shrinkkit.surgery.parts import clone
+from shrinkkit.surgery.step import Step
 
 
 def rotation_matrix(size: int, seed: int = 0) -> torch.Tensor:
@@ -56,6 +60,24 @@ def rotation_matrix(size: int, seed: int = 0) -> torch.Tensor:
     hadamard = hadamard.sign() / power**0.5  # exact: `mix` computes in float32
     signs = torch.randint(2, (size,), generator=torch.Generator().manual_seed(seed)) * 2.0 - 1
     return signs.double()[:, None] * torch.kron(cosine, hadamard)
+
+
+@dataclass(frozen=True)
+class Rotate(Step):
+    """Turn the hidden space by `rotation_matrix`; seed: of its signs."""
+
+    needs_text: ClassVar[bool] = False
+
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_int("seed", self.seed, 0)
+
+    def apply(
+        self, model: nn.Module, text: torch.Tensor | None, reference: nn.Module, *, inplace: bool
+    ) -> nn.Module:
+        """Rotate a model; see `Step.apply`."""
+        return rotate(model, self.seed, inplace=inplace)
 
 
 @torch.no_grad()

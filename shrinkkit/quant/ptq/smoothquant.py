@@ -17,24 +17,28 @@ are shared out. Nothing has to divide while the model runs: s is folded into the
 (its weights are divided by s), or into v_proj and up_proj, which feed o_proj and down_proj through
 nothing but a sum and a product. The float model computes the same function afterwards, to rounding.
 
-It costs one pass over the calibration text. `alpha="search"` tries seven values on some of its
-tokens and keeps, for each group, the one whose rounded output is nearest to the float output.
+It costs two passes over the calibration text, block by block. `alpha="search"` tries seven values
+on some of its tokens and keeps, for each group, the one whose rounded output is nearest to the
+float output.
 Where no norm can take s up (BERT adds its norms' output to the residual, too), production tools
 divide x inside the layer; this package leaves such a group alone.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import nn
 from torch.nn.functional import linear
 
-from shrinkkit.calibration.accumulators import Maxima
+from shrinkkit.calibration import Block, Maxima, Rows, Several, Walk
 from shrinkkit.errors import InputError
-from shrinkkit.quant.ptq.activations import QMAX, quantize_activations
+from shrinkkit.quant.ptq.activations import QMAX, quantize_activations, require_inputs
 from shrinkkit.surgery.invariance import NormGroup, norm_groups, rescale
-from shrinkkit.surgery.parts import clone, decoder_blocks, is_compressed, watch_inputs
-from shrinkkit.surgery.running import check_tokens, device_of, evaluating, progress
+from shrinkkit.surgery.parts import clone, decoder_blocks, is_compressed
+from shrinkkit.surgery.running import check_tokens, device_of, evaluating
+from shrinkkit.surgery.step import Step
 
 ALPHAS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # what a search tries, beside leaving as it is
 SEARCH_TOKENS = 128  # tokens of a group that a search looks at
@@ -67,6 +71,29 @@ def smoothing_scale(x_max: torch.Tensor, w_max: torch.Tensor, alpha: float = 0.5
     return torch.where(alive, scale, torch.ones_like(scale))
 
 
+@dataclass(frozen=True)
+class SmoothQuant(Step):
+    """Rescale a float model so that its activations round better (`smooth`).
+
+    alpha: 0 to 1 for all groups, or "search": the best of ALPHAS for each group.
+
+    >>> print(SmoothQuant(alpha="search"))
+    SmoothQuant(alpha='search')
+    """
+
+    alpha: float | str = 0.5
+
+    def __post_init__(self) -> None:
+        if self.alpha != "search":
+            _alpha(self.alpha)
+
+    def apply(
+        self, model: nn.Module, text: torch.Tensor | None, reference: nn.Module, *, inplace: bool
+    ) -> nn.Module:
+        """Smooth a model; see `Step.apply`."""
+        return smooth(model, text, self.alpha, inplace=inplace)
+
+
 def smooth(
     model: nn.Module,
     calibration: torch.Tensor,
@@ -93,19 +120,31 @@ def smooth(
             "This model is quantized already, and its weights can no longer be rescaled. Start "
             "from the original: smooth it first, then quantize it."
         )
-    groups = {name: norm_groups(block) for name, block in decoder_blocks(model).items()}
+    for block in decoder_blocks(model).values():
+        norm_groups(block)  # refuses an unknown family before anything is copied
     if not inplace:
         model = clone(model)
-    watched = _watch(model, groups, calibration, keep=alpha == "search")
+    per_window = max(1, SEARCH_TOKENS // len(calibration)) if alpha == "search" else 0
     with evaluating(model):
         probe = calibration[:1, :32].to(device_of(model))
         before = model(probe)[0]
-        for name, of_block in progress(groups.items(), "smoothing", unit="block"):
-            block = model.get_submodule(name)
-            for group in of_block:
-                _smooth_group(block, group, watched[f"{name}.{group.consumers[0]}"], alpha)
+        walk = Walk(model, calibration, batch_size=1, label="smoothing")
+        for block in walk:
+            _smooth_block(block, walk, alpha, per_window)
+            walk.advance(block)
         _require_same(model, before, model(probe)[0])
     return model.eval()
+
+
+def _smooth_block(block: Block, walk: Walk, alpha: float | str, per_window: int) -> None:
+    """Smooth what can be smoothed in one block, by what the walk brings to it."""
+    groups = {group.consumers[0]: group for group in norm_groups(block.module)}
+    watchers = walk.observe(block, lambda layer: Several(Maxima(), Rows(per_window)), groups)
+    for observed in watchers:
+        maxima, rows = observed.seen.parts
+        require_inputs(f"{block.name}.{observed.names[0]}", maxima)
+        for name in observed.names:
+            _smooth_group(block.module, groups[name], maxima.value, rows, alpha)
 
 
 def smooth_quantize(
@@ -138,52 +177,17 @@ def _alpha(alpha: float) -> float:
     return float(alpha)
 
 
-class _Inputs(Maxima):
-    """Collect maxima and, for a search, some of the tokens themselves."""
-
-    def __init__(self, per_window: int) -> None:
-        super().__init__()
-        self.per_window, self.rows = per_window, []
-
-    def add(self, x: torch.Tensor) -> None:
-        super().add(x)
-        if self.per_window:
-            x = x.reshape(-1, x.shape[-1])
-            every = max(1, x.shape[0] // self.per_window)
-            self.rows.append(x[every - 1 :: every][: self.per_window].float())
-
-
-def _watch(
-    model: nn.Module,
-    groups: dict[str, list[NormGroup]],
-    calibration: torch.Tensor,
-    keep: bool,
-) -> dict[str, _Inputs]:
-    """Let the model read the calibration text; return what flowed into each group."""
-    per_window = max(1, SEARCH_TOKENS // len(calibration)) if keep else 0
-    names = [f"{block}.{g.consumers[0]}" for block, of_block in groups.items() for g in of_block]
-    watched = {name: _Inputs(per_window) for name in names}
-    with evaluating(model), watch_inputs(model, {n: w.add for n, w in watched.items()}):
-        for window in progress(calibration, "calibrating", unit="window"):
-            model(window[None].to(device_of(model)))
-    for name, inputs in watched.items():
-        if not bool(torch.isfinite(inputs.value).all()):
-            raise InputError(
-                f"The inputs of {name} hold NaN or infinity on the calibration windows. Look at "
-                "the model's output on them first."
-            )
-    return watched
-
-
-def _smooth_group(block: nn.Module, group: NormGroup, inputs: _Inputs, alpha: float | str) -> None:
+def _smooth_group(
+    block: nn.Module, group: NormGroup, maxima: torch.Tensor, rows: Rows, alpha: float | str
+) -> None:
     """Fold one group's scale into its source and its consumers, in place."""
     weights = [block.get_submodule(name).weight for name in group.consumers]
-    x_max = group.channels(inputs.value)
+    x_max = group.channels(maxima)
     w_max = torch.stack([group.channels(w.abs().amax(dim=0)) for w in weights]).amax(dim=0)
     if alpha == "search":
         scales = [torch.ones_like(x_max), *(smoothing_scale(x_max, w_max, a) for a in ALPHAS)]
         columns = [group.columns(scale) for scale in scales]
-        errors = output_errors(torch.cat(inputs.rows), weights, columns)
+        errors = output_errors(rows.value(), weights, columns)
         scale = scales[errors.index(min(errors))]
     else:
         scale = smoothing_scale(x_max, w_max, alpha)

@@ -21,7 +21,8 @@ tokens of SmolLM2 on two cores; the result is no larger and no slower than befor
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -35,6 +36,7 @@ from shrinkkit.quant.grids.scales import round_scale
 from shrinkkit.quant.layers.linear import QuantizedLinear
 from shrinkkit.surgery.parts import clone, replace_module
 from shrinkkit.surgery.running import check_tokens, check_vocabulary, device_of
+from shrinkkit.surgery.step import Step, step_of
 from shrinkkit.train.descent import Schedule, descend
 
 
@@ -97,18 +99,53 @@ class _Tunable(nn.Module):
         return QuantizedLinear.from_integers(self.q, scale, self.zero_point, self.format, self.bias)
 
 
+@dataclass(frozen=True)
+class TuneScales(Step):
+    """Let scales, and norms, learn from the float model's answers (`tune_scales`).
+
+    steps, batch_size: optimizer steps, and windows in each.
+    learning_rate: peak, as a fraction of each number; it rises over `warm_up` of the steps and
+        then falls along a cosine to zero.
+    norms: let the one-dimensional weights (norms, biases) learn too.
+    seed: of the order in which windows are taken, and again in another order when all were used.
+
+    >>> print(TuneScales(steps=8))
+    TuneScales(steps=8)
+    """
+
+    takes: ClassVar[str] = "packed"
+    gives: ClassVar[str] = "packed"
+
+    steps: int = 64
+    batch_size: int = 4
+    learning_rate: float = 2e-3
+    warm_up: float = 0.1
+    norms: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _ = self.schedule  # refuses numbers out of range
+
+    @property
+    def schedule(self) -> Schedule:
+        """What `descend` takes."""
+        return Schedule(self.steps, self.batch_size, self.learning_rate, self.warm_up, self.seed)
+
+    def apply(
+        self, model: nn.Module, text: torch.Tensor | None, reference: nn.Module, *, inplace: bool
+    ) -> nn.Module:
+        """Tune a model; see `Step.apply`."""
+        return tune_scales(model, reference, text, self, inplace=inplace)
+
+
 def tune_scales(
     model: nn.Module,
     teacher: nn.Module,
     calibration: torch.Tensor,
+    steps: int | TuneScales = 64,
     *,
-    steps: int = 64,
-    batch_size: int = 4,
-    learning_rate: float = 2e-3,
-    warm_up: float = 0.1,
-    norms: bool = True,
-    seed: int = 0,
     inplace: bool = False,
+    **settings: Any,
 ) -> nn.Module:
     """Let a quantized model's scales, and its norms, learn from the float model's answers.
 
@@ -116,18 +153,14 @@ def tune_scales(
 
     model: a quantized language model, such as `gptq_model` returns.
     teacher: the float model that it was made from.
-    calibration: [n_samples, seq_len] integer; windows of text, taken in an order drawn from
-        `seed`, and again in another order when all were used.
-    steps, batch_size: optimizer steps, and windows in each.
-    learning_rate: peak, as a fraction of each number; it rises over `warm_up` of the steps and
-        then falls along a cosine to zero.
-    norms: let the one-dimensional weights (norms, biases) learn too.
+    calibration: [n_samples, seq_len] integer; windows of text.
+    steps, settings: those of the step `TuneScales`, or a whole one in place of steps.
     inplace: change `model` itself instead of a copy.
     Returns the tuned model, in eval mode, with the same integers and formats.
     Raises InputError: nothing is quantized, windows of another vocabulary, numbers out of range,
     a loss that stops being finite (the model is then left as it was, unless `inplace`).
     """
-    schedule = Schedule(steps, batch_size, learning_rate, warm_up, seed)
+    step = step_of(TuneScales, steps, **settings)
     calibration = check_tokens(calibration)
     check_vocabulary("the model", model, calibration)
     layers = [name for name, layer in model.named_modules() if type(layer) is QuantizedLinear]
@@ -145,7 +178,7 @@ def tune_scales(
     }
     requires = {parameter: parameter.requires_grad for parameter in model.parameters()}
     model.requires_grad_(False).eval()
-    vectors = [p for p in model.parameters() if norms and p.ndim == 1]
+    vectors = [p for p in model.parameters() if step.norms and p.ndim == 1]
     for name, layer in tunable.items():
         replace_module(model, name, layer)
     groups = [([layer.change for layer in tunable.values()], 1.0)]
@@ -159,7 +192,7 @@ def tune_scales(
         return distillation_loss(model(rows, use_cache=False).logits, theirs)
 
     try:
-        descend(schedule, calibration, groups, loss_of, label="tuning scales", loss_name="KL")
+        descend(step.schedule, calibration, groups, loss_of, label="tuning scales", loss_name="KL")
     finally:
         for name, layer in tunable.items():
             replace_module(model, name, layer.finished())

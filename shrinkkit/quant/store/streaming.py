@@ -24,21 +24,19 @@ in main memory or on disk.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from shrinkkit.calibration.walk import Walk, walk_blocks
-from shrinkkit.errors import InputError, require_int
+from shrinkkit.calibration import Walk
+from shrinkkit.errors import InputError
 from shrinkkit.quant.grids.formats import Format
-from shrinkkit.quant.ptq.calibrated import RoundLayer, round_block, warn_of
-from shrinkkit.quant.ptq.gptq import gptq
-from shrinkkit.quant.ptq.model import head_format, weight_format
+from shrinkkit.quant.ptq.calibrated import GPTQ, install, round_block, warn_of
+from shrinkkit.quant.ptq.model import weight_step
 from shrinkkit.quant.store.finishing import PAGE, round_head, write_target
 from shrinkkit.quant.store.io import FILE, is_packed_part, refuse_foreign, tensors_of
 from shrinkkit.quant.store.partial import Partial, plain, read_page, refuse_other
@@ -56,18 +54,12 @@ def gptq_checkpoint(
     source: str | Path,
     target: str | Path,
     calibration: torch.Tensor,
-    bits: int | Format = 4,
+    bits: int | Format | GPTQ = 4,
     group_size: int | None = None,
     *,
-    symmetric: bool | None = None,
-    damping: float = 0.01,
-    act_order: bool = True,
-    static_groups: bool | None = None,
-    search: bool = True,
-    head_bits: int | Format | None = 8,
     dtype: torch.dtype | None = None,
-    batch_size: int = 4,
     restart: bool = False,
+    **settings: Any,
 ) -> Path:
     """Quantize a decoder's checkpoint by GPTQ, from disk to disk, one block in memory at a time.
 
@@ -78,19 +70,23 @@ def gptq_checkpoint(
         embedded name; or a hub name, which is downloaded.
     target: the folder to write, as `save` does; `load_model(target)` opens it.
     calibration: [n_samples, seq_len] integer; windows of token ids, as for `gptq_model`.
-    bits, group_size, symmetric, damping, act_order, static_groups, search, head_bits, batch_size:
-        as for `gptq_model`.
+    bits, group_size, settings: those of the step `GPTQ`, or a whole one in place of bits; all
+        blocks get the same grid.
     dtype: of what stays in float (norms, biases, an embedding that is not tied to a packed head);
         None: that of the checkpoint's embedding.
     restart: throw away an unfinished run, or a finished target that shrinkkit wrote.
     Returns the target.
-    Raises InputError: bad arguments, token ids outside of the vocabulary, a checkpoint that is
+    Raises InputError: bad settings, token ids outside of the vocabulary, a checkpoint that is
         quantized already, a target or an unfinished run that is of something else; AssetError: a
         checkpoint that is damaged, pickled or lacks tensors; StorageError: a full disk, or another
         process at work on the same target.
     """
-    fmt, head_fmt = weight_format(bits, group_size, symmetric), head_format(head_bits, group_size)
-    batch_size = require_int("batch_size", batch_size, 1)
+    step = weight_step(GPTQ, bits, group_size, settings)
+    if step.formats is not None or step.include != "*":
+        raise InputError(
+            "A run from disk to disk rounds every layer of the blocks to one grid: leave `formats` "
+            "and `include` out, or use gptq_model."
+        )
     calibration = check_tokens(calibration).cpu()
     if not (dtype is None or (isinstance(dtype, torch.dtype) and dtype.is_floating_point)):
         raise InputError(f"dtype must be a floating torch type or None, but {dtype!r} was given.")
@@ -100,11 +96,8 @@ def gptq_checkpoint(
     skeleton = Skeleton.of_folder(folder)
     check_vocabulary(str(source), skeleton.model, calibration)
     dtype = dtype or skeleton.stored_dtype()
-    how = {"damping": damping, "act_order": act_order, "static_groups": static_groups}
-    how["search"] = search
-    head = {"head_bits": None} if head_fmt is None else _flat(head_fmt, "head_")
-    page = _identity(folder, skeleton, calibration) | _flat(fmt) | head | how
-    page |= {"dtype": str(dtype).removeprefix("torch."), "batch_size": batch_size}
+    page = _identity(folder, skeleton, calibration) | _settings(step)
+    page["dtype"] = str(dtype).removeprefix("torch.")
 
     with lock(target, timeout_s=0), large_pieces_given_back():
         unfinished = Partial(target.with_name(f"{target.name}.partial"))
@@ -112,19 +105,26 @@ def gptq_checkpoint(
             unfinished.remove()  # left over where the process ended between the last two steps
             return target
         unfinished.begin(page, restart=restart)
-        round_layer = partial(gptq, **how)
-        _quantize_blocks(skeleton, calibration, unfinished, fmt, round_layer, dtype, batch_size)
-        packs_head = head_fmt is not None and output_head(skeleton.model) is not None
+        _quantize_blocks(skeleton, calibration, unfinished, step, dtype)
+        packs_head = step.head_format is not None and output_head(skeleton.model) is not None
         if packs_head and not unfinished.has(Partial.HEAD):
-            unfinished.save_part(Partial.HEAD, *round_head(skeleton, head_fmt))
+            unfinished.save_part(Partial.HEAD, *round_head(skeleton, step.head_format))
         notes = write_target(target, folder, skeleton, unfinished, packs_head, dtype, page)
         unfinished.remove()
     warn_of(notes, stacklevel=3)
     return target
 
 
-def _flat(fmt: Format, prefix: str = "") -> dict[str, Any]:
-    return {f"{prefix}{key}": value for key, value in asdict(fmt).items()}
+def _settings(step: GPTQ) -> dict[str, Any]:
+    """Return what of a step decides the bytes, flat: both grids' fields, and how GPTQ runs."""
+
+    def flat(fmt: Format, prefix: str = "") -> dict[str, Any]:
+        return {f"{prefix}{key}": value for key, value in asdict(fmt).items()}
+
+    head = step.head_format
+    names = ("damping", "act_order", "static_groups", "search", "batch_size")
+    page = flat(step.format) | {name: getattr(step, name) for name in names}
+    return page | ({"head_bits": None} if head is None else flat(head, "head_"))
 
 
 def _identity(folder: Path, skeleton: Skeleton, calibration: torch.Tensor) -> dict[str, Any]:
@@ -159,38 +159,31 @@ def _quantize_blocks(
     skeleton: Skeleton,
     calibration: torch.Tensor,
     unfinished: Partial,
-    fmt: Format,
-    round_layer: RoundLayer,
+    step: GPTQ,
     dtype: torch.dtype,
-    batch_size: int,
 ) -> None:
     """Take the blocks that are not done in order: read, round, write, empty."""
-    blocks, done = decoder_blocks(skeleton.model), unfinished.done()
-    if done == len(blocks):
+    done = unfinished.done()
+    if done == len(decoder_blocks(skeleton.model)):
         return
     with skeleton.embedding_of(calibration):
-        walk = Walk(skeleton.model, calibration, batch_size)
-    if done:
-        walk.hidden = unfinished.hidden(done)
-    numbers = {name: number for number, name in enumerate(blocks)}
-
-    def visit(name: str, block: nn.Module, walk: Walk) -> Callable[[], None]:
+        where = {"done": done, "hidden": unfinished.hidden(done) if done else None}
+        label = f"quantizing to {step.format}"
+        walk = Walk(skeleton.model, calibration, step.batch_size, label=label, **where)
+    for block in walk:
         notes: list[str] = []
-        skeleton.fill(name)
-        formats = dict.fromkeys(find_linears(block), fmt)
-        pack = round_block(name, block, walk, formats, round_layer, notes)
-
-        def finish() -> None:
-            pack()
-            tensors, layers = _named(name, block, dtype)
-            unfinished.save_part(numbers[name], tensors, {"layers": layers, "notes": notes})
-            unfinished.save_hidden(numbers[name] + 1, walk.hidden)
-            skeleton.empty(name)
-            give_back()  # or gaps between small pieces add up, block by block
-
-        return finish
-
-    walk_blocks(walk, blocks, visit, done=done, label=f"quantizing to {fmt}")
+        skeleton.fill(block.name)
+        formats = dict.fromkeys(find_linears(block.module), step.format)
+        packed = round_block(block, walk, formats, step, notes)
+        walk.advance(block)
+        install(block, packed)
+        del packed
+        tensors, layers = _named(block.name, block.module, dtype)
+        unfinished.save_part(block.number, tensors, {"layers": layers, "notes": notes})
+        unfinished.save_hidden(block.number + 1, walk.hidden)
+        del tensors
+        skeleton.empty(block.name)
+        give_back()  # or gaps between small pieces add up, block by block
 
 
 def _named(

@@ -106,8 +106,9 @@ def test_rescaling_changes_no_output_and_the_hessians_are_those_of_the_new_input
     llama, tokens
 ) -> None:
     model = copy.deepcopy(llama)
-    block, walk = model.model.layers[0], Walk(model, tokens)
-    found = hessians(block, walk)
+    walk = Walk(model, tokens)
+    first, block = walk.blocks[0], walk.blocks[0].module
+    found = hessians(first, walk)
     before = model(tokens).logits
     ratios = rescale_channels(
         block, found, dict.fromkeys(find_linears(block), int_format(3, group_size=32))
@@ -123,7 +124,7 @@ def test_rescaling_changes_no_output_and_the_hessians_are_those_of_the_new_input
         block.input_layernorm.weight, llama.model.layers[0].input_layernorm.weight
     )
     assert torch.allclose(model(tokens).logits, before, rtol=1e-3, atol=1e-4)
-    for (names, ours), (_, fresh) in zip(found, hessians(block, walk), strict=True):
+    for (names, ours), (_, fresh) in zip(found, hessians(first, walk), strict=True):
         assert torch.allclose(ours, fresh, rtol=1e-3, atol=1e-4 * fresh.max().item()), names
 
 

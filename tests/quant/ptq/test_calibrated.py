@@ -38,7 +38,8 @@ def test_the_first_block_is_gptq_of_its_layers(llama, tokens) -> None:
 
 
 def test_hessians_are_one_for_each_input(llama, tokens) -> None:
-    found = hessians(llama.model.layers[0], Walk(llama, tokens))
+    walk = Walk(llama, tokens)
+    found = hessians(walk.blocks[0], walk)
     assert [(len(names), tuple(h.shape)) for names, h in found] == [
         (3, (64, 64)),
         (1, (64, 64)),

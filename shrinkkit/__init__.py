@@ -26,6 +26,7 @@ _HOME = {
     "gptq_model": "shrinkkit.quant",
     "awq_model": "shrinkkit.quant",
     "dequantize_model": "shrinkkit.quant",
+    "shrink": "shrinkkit.recipes",
     "save": "shrinkkit.quant",
     "load": "shrinkkit.quant",
     "perplexity": "shrinkkit.measure",
@@ -40,7 +41,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(
             f"shrinkkit has no {name!r}; it has {', '.join(sorted(_HOME))}, and the modules quant, "
-            "measure, surgery, calibration, train, export, checks."
+            "measure, surgery, calibration, train, recipes, export, checks."
         )
     return getattr(import_module(_HOME[name]), name)
 

@@ -76,6 +76,13 @@ def install_assets() -> None:
     typer.echo("The embedded models are installed; `shrinkkit doctor` checks their hashes.")
 
 
+# Options of every command that may look at text.
+Text = Annotated[
+    str, typer.Option(help="Calibration text: a name, a folder, a file or a hub data set.")
+]
+Samples = Annotated[int, typer.Option(help="Calibration: windows of 256 tokens to look at.")]
+Seed = Annotated[int, typer.Option(help="Calibration: which windows.")]
+
 bench = typer.Typer(help="Measure speed on this machine.", no_args_is_help=True)
 app.add_typer(bench, name="bench")
 
@@ -131,13 +138,11 @@ def quantize(
     ] = None,
     head_bits: Annotated[int, typer.Option(help="Bits of the output head.")] = 8,
     method: Annotated[
-        str, typer.Option(help="rounding (seconds, no data) or gptq (minutes, looks at text).")
+        str, typer.Option(help="rounding (seconds, no data), gptq or awq (minutes, with text).")
     ] = "rounding",
-    calibration: Annotated[
-        str, typer.Option(help="gptq: the text, as a name, a folder, a file or a hub data set.")
-    ] = "wikipedia",
-    n_samples: Annotated[int, typer.Option(help="gptq: windows of 256 tokens to look at.")] = 32,
-    seed: Annotated[int, typer.Option(help="gptq: which windows.")] = 0,
+    calibration: Text = "wikipedia",
+    n_samples: Samples = 32,
+    seed: Seed = 0,
     stream: Annotated[
         bool,
         typer.Option("--stream", help="gptq: one block in memory; run again to go on when killed."),
@@ -147,32 +152,77 @@ def quantize(
     """Quantize a model and save it; `load_model(FOLDER)` opens it again."""
     from shrinkkit.errors import InputError, require_choice
 
-    require_choice("method", method, ["rounding", "gptq"])
+    require_choice("method", method, ["rounding", "gptq", "awq"])
     if (stream and method != "gptq") or (restart and not stream):
         raise InputError("--stream needs --method gptq, and --restart needs --stream.")
-    from shrinkkit.loading import load_model
-    from shrinkkit.measure import file_bytes, saved_bytes
-    from shrinkkit.quant import gptq_checkpoint, gptq_model, quantize_model, save
-    from shrinkkit.sources.models import checkpoint_folder, load_tokenizer
+    from shrinkkit.measure import file_bytes
+    from shrinkkit.quant import AWQ, GPTQ, RTN, gptq_checkpoint
+    from shrinkkit.sources.models import QUANTIZED_FILE, checkpoint_folder
+
+    kind = {"rounding": RTN, "gptq": GPTQ, "awq": AWQ}[method]
+    step = kind(bits, group_size, head_bits=head_bits)
+    if not stream:
+        _shrink(model, folder, [step], calibration, n_samples, seed)
+        return
+    windows = _windows(model, calibration, n_samples, seed)
+    gptq_checkpoint(model, folder, windows, step, restart=restart)
+    before = sum(file_bytes(file) for file in checkpoint_folder(model).glob("*.safetensors"))
+    _say_size(folder, file_bytes(f"{folder}/{QUANTIZED_FILE}"), before)
+
+
+@app.command("shrink")
+def shrink_command(
+    model: Annotated[str, typer.Argument(help="Embedded name, folder or hub name.")],
+    folder: Annotated[str, typer.Argument(help="Where to save the smaller model.")],
+    recipe: Annotated[str, typer.Argument(help="A YAML file with a list of steps.")],
+    calibration: Text = "wikipedia",
+    n_samples: Samples = 32,
+    seed: Seed = 0,
+) -> None:
+    """Apply a recipe, a list of steps such as SmoothQuant and W8A8, and save what comes out."""
+    from shrinkkit.cli.report import show_rows
+    from shrinkkit.recipes import read_recipe
+
+    rows = _shrink(model, folder, read_recipe(recipe), calibration, n_samples, seed)
+    columns = {"step": "step", "seconds": "seconds", "bits_per_weight": "bits a weight"}
+    show_rows(recipe, rows, columns)
+
+
+def _windows(model: str, calibration: str, n_samples: int, seed: int) -> Any:
+    from shrinkkit.sources.models import load_tokenizer
     from shrinkkit.sources.text import load_text
 
+    text = load_text(calibration, load_tokenizer(model))
+    return text.calibration(n_samples, seq_len=256, seed=seed)
+
+
+def _shrink(
+    model: str, folder: str, steps: list, calibration: str, n_samples: int, seed: int
+) -> list[dict[str, Any]]:
+    """Open a model, apply steps, save; return a row a step."""
+    from shrinkkit.errors import InputError
+    from shrinkkit.loading import load_model
+    from shrinkkit.measure import file_bytes, saved_bytes
+    from shrinkkit.quant import save
+    from shrinkkit.recipes import shrink
+    from shrinkkit.sources.models import QUANTIZED_FILE, load_tokenizer
+
+    if steps[-1].gives == "float":
+        raise InputError(
+            f"The last step, {steps[-1]}, leaves float weights: nothing would be smaller. Add one "
+            "that packs them, such as W8A8."
+        )
     tokenizer = load_tokenizer(model)
-    grid = {"bits": bits, "group_size": group_size, "head_bits": head_bits}
-    if method == "gptq":
-        text = load_text(calibration, tokenizer)
-        windows = text.calibration(n_samples, seq_len=256, seed=seed)
-    if stream:
-        gptq_checkpoint(model, folder, windows, **grid, restart=restart)
-        before = sum(file_bytes(file) for file in checkpoint_folder(model).glob("*.safetensors"))
-    else:
-        reference = load_model(model)
-        if method == "gptq":
-            small = gptq_model(reference, windows, **grid)
-        else:
-            small = quantize_model(reference, **grid)
-        save(small, folder, tokenizer)
-        before = saved_bytes(reference)
-    after = file_bytes(f"{folder}/shrinkkit.safetensors")
+    needed = any(step.needs_text for step in steps)
+    windows = _windows(model, calibration, n_samples, seed) if needed else None
+    reference = load_model(model)
+    small = shrink(reference, steps, windows)
+    save(small.model, folder, tokenizer)
+    _say_size(folder, file_bytes(f"{folder}/{QUANTIZED_FILE}"), saved_bytes(reference))
+    return small.rows
+
+
+def _say_size(folder: str, after: int, before: int) -> None:
     typer.echo(
         f"{folder}: {after / 2**20:,.1f} MiB, {after / before:.1%} of {before / 2**20:,.1f} MiB."
     )

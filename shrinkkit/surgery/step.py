@@ -5,7 +5,7 @@ written to a file, and whatever applies the method (a verb such as `gptq_model`,
 to disk, the command line, `shrink` with a whole list) takes the step, so that its arguments are
 listed once. Short calls stay short: a verb makes the step from its keywords, with `step_of`.
 
-What a step needs is said by three class attributes, so that an order that cannot work is refused
+What a step needs is said by class attributes, so that an order that cannot work is refused
 before any work is done.
 """
 
@@ -28,11 +28,13 @@ class Step:
 
     takes, gives: "float" or "packed"; what the weights have to be before, and what they are after.
     needs_text: whether the method looks at calibration windows.
+    needs_reference: whether it learns from the float model.
     """
 
     takes: ClassVar[str] = "float"
     gives: ClassVar[str] = "float"
     needs_text: ClassVar[bool] = True
+    needs_reference: ClassVar[bool] = False
 
     def apply(
         self, model: nn.Module, text: torch.Tensor | None, reference: nn.Module, *, inplace: bool

@@ -206,7 +206,7 @@ class W8A8(Step):
     (False, True)
     """
 
-    gives: ClassVar[str] = "packed"
+    gives: ClassVar[str] = "packed, integer activations"
 
     activations: str = "per_token"
     head_bits: int | None = 8

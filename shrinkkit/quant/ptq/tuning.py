@@ -115,6 +115,7 @@ class TuneScales(Step):
 
     takes: ClassVar[str] = "packed"
     gives: ClassVar[str] = "packed"
+    needs_reference: ClassVar[bool] = True
 
     steps: int = 64
     batch_size: int = 4

@@ -24,6 +24,7 @@ import torch
 from shrinkkit.errors import AssetError, InputError
 from shrinkkit.surgery.tensor_files import TensorFiles, metadata_of
 from shrinkkit.system.files import write_atomically
+from shrinkkit.train.resume import ANEW, plain, read_page, refuse_other, write_page
 
 PAGE = "run.json"
 
@@ -58,8 +59,7 @@ class Partial:
         if path.is_file():
             refuse_other(self.folder, read_page(path), page)
             return
-        with write_atomically(path) as temporary:
-            temporary.write_text(json.dumps(page, indent=1) + "\n", encoding="utf-8")
+        write_page(path, page)
 
     def is_of(self, page: Mapping[str, Any]) -> bool:
         """Tell whether the folder holds the beginning of this run."""
@@ -102,8 +102,7 @@ class Partial:
             return TensorFiles([path]), json.loads(metadata_of(path)["about"])
         except (KeyError, ValueError) as error:
             raise AssetError(
-                f"{path} is damaged ({type(error).__name__}: {error}). Begin again with "
-                "restart=True (--restart)."
+                f"{path} is damaged ({type(error).__name__}: {error}). {ANEW}"
             ) from None
 
     def has(self, part: int | str) -> bool:
@@ -130,33 +129,3 @@ class Partial:
 
 def _name(part: int | str) -> str:
     return part if isinstance(part, str) else f"block-{part:05d}"
-
-
-def plain(page: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a page as it comes back from a file, where a tuple is a list."""
-    return json.loads(json.dumps(page))
-
-
-def read_page(path: Path) -> dict[str, Any]:
-    """Read what a run is of; raises AssetError for a damaged page."""
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError, OSError) as error:
-        raise AssetError(
-            f"{path} is damaged ({error}). Begin again with restart=True (--restart)."
-        ) from None
-
-
-def refuse_other(place: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
-    """Raise InputError where two pages differ, naming what does."""
-    ours = plain(ours)
-    differing = [
-        f"{name} was {theirs.get(name)!r} and is {ours.get(name)!r}"
-        for name in dict.fromkeys([*ours, *theirs])
-        if theirs.get(name) != ours.get(name)
-    ]
-    if differing:
-        raise InputError(
-            f"{place} is of another run: {'; '.join(differing)}. Name another target, or begin "
-            "again in this one with restart=True (--restart)."
-        )

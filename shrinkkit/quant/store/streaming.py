@@ -39,13 +39,14 @@ from shrinkkit.quant.ptq.calibrated import GPTQ, install, round_block, warn_of
 from shrinkkit.quant.ptq.model import weight_step
 from shrinkkit.quant.store.finishing import PAGE, round_head, write_target
 from shrinkkit.quant.store.io import FILE, is_packed_part, refuse_foreign, tensors_of
-from shrinkkit.quant.store.partial import Partial, plain, read_page, refuse_other
+from shrinkkit.quant.store.partial import Partial
 from shrinkkit.sources.models import checkpoint_folder
 from shrinkkit.surgery.parts import decoder_blocks, find_linears, output_head
 from shrinkkit.surgery.running import check_tokens, check_vocabulary
 from shrinkkit.surgery.skeleton import Skeleton
 from shrinkkit.system.allocator import give_back, large_pieces_given_back
 from shrinkkit.system.files import lock, sha256_of
+from shrinkkit.train.resume import plain, read_page, refuse_other
 
 _PAGE_FORMAT = 1
 

@@ -21,9 +21,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from shrinkkit.errors import AssetError, InputError
+from shrinkkit.errors import AssetError
 from shrinkkit.system.files import write_atomically
 from shrinkkit.train.lm.settings import Settings
+from shrinkkit.train.resume import ANEW, read_page, refuse_other
 
 WEIGHTS, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 
@@ -84,23 +85,16 @@ def load_state(
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    restart = "Give another folder, or restart=True (--restart) to begin again in this one."
+    page = read_page(place / STATE)
     try:
-        page = json.loads((place / STATE).read_text(encoding="utf-8"))
         weights, tensors = load_file(place / WEIGHTS), load_file(place / OPTIMIZER)
         theirs = page.get("settings") or page["recipe"]  # the key of older runs
         progress = Progress(page["step"], page["seconds"], page["curve"])
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-        raise AssetError(f"{place} is damaged ({error}). Delete it. {restart}") from None
-    differing = [
-        f"{name} was {theirs.get(name)!r} and is {value!r}"
-        for name, value in asdict(settings).items()
-        if theirs.get(name) != value
-    ]
-    if differing:
-        raise InputError(f"{place} is of another run: {'; '.join(differing)}. {restart}")
-    if page["text_sha256"] != text_sha256:
-        raise InputError(f"{place} is of a run on another text or tokenizer. {restart}")
+        raise AssetError(f"{place} is damaged ({error}). Delete it. {ANEW}") from None
+    text = "text_or_tokenizer_sha256"
+    ours = asdict(settings) | {text: text_sha256}
+    refuse_other(place, theirs | {text: page.get("text_sha256")}, ours)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(weights[name])

@@ -305,7 +305,8 @@ def _likely(
         concerned = torch.ones_like(agrees)
         if expected.shape == actual.shape:
             concerned = ~(same(actual, expected) & same(alike, expected))
-        explained = (agrees & concerned).sum().item() / concerned.sum().item()
+        # Two empty results are the same.
+        explained = agrees[concerned].double().mean().item() if concerned.any() else 1.0
         if explained > best or (explained == best and likely is None):
             best, likely = explained, mistake
     return likely

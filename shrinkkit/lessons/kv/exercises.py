@@ -1,17 +1,15 @@
 """Check the exercises of lesson 08: the bytes of a quantized cache, and how it rounds and waits.
 
-Here are the inputs and the comparisons; `kv_cache_truths.py` has the truths and
-`kv_cache_mistakes.py` the values of the usual mistakes. Inputs keep a distance from rounding ties,
-where float32 and float64 may round differently and both are right.
+Here are the inputs and the comparisons; `truths.py` has the truths and `mistakes.py` the usual
+wrong answers. Inputs keep a distance from rounding ties, where float32 and float64 may round
+differently and both are right.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-import torch
-
+from shrinkkit.checks.inputs import tensor
 from shrinkkit.checks.judge import Attempt, Exercise, close, must
 from shrinkkit.lessons.kv import mistakes, truths
 from shrinkkit.lessons.kv.truths import Array, random_states
@@ -32,11 +30,6 @@ BYTES_CASES = (
 )
 
 
-def tensor(array: Array) -> torch.Tensor:
-    """Turn a truth into a tensor."""
-    return torch.from_numpy(np.ascontiguousarray(array))
-
-
 def judge_cache_bytes(cache_bytes: Attempt) -> None:
     """Check the bytes of a cache with packed values, packed groups of keys and keys that wait."""
     for case in BYTES_CASES:
@@ -46,7 +39,6 @@ def judge_cache_bytes(cache_bytes: Attempt) -> None:
             f"the size of the cache for (n_layers, ...) = {case}",
             "Count four things: packed keys, packed values, 24 bits for each group of both, and "
             "16 bits for each number of a key that waits.",
-            lookalikes=mistakes.bytes_mistakes(*case),
         )
 
 
@@ -78,7 +70,6 @@ def judge_round_keys(round_keys: Attempt) -> None:
             tensor(truths.round_keys(keys, bits, group_size)),
             f"the keys {list(keys.shape)} in groups of {group_size} tokens",
             f"{len(keys) % group_size} token(s) wait for a full group here.",
-            lookalikes=mistakes.keys_mistakes(keys, bits, group_size),
         )
 
 
@@ -112,7 +103,6 @@ def judge_round_values(round_values: Attempt) -> None:
             f"The last group has {short} channel(s)."
             if short
             else "Each token has its own scales.",
-            lookalikes=mistakes.values_mistakes(values, bits, group_size),
         )
 
 
@@ -148,14 +138,13 @@ def judge_add_keys(add_keys: Attempt) -> None:
             tensor(ready),
             f"ready ({here})",
             "The oldest tokens leave, in whole groups, while `residual` of the latest stay.",
-            lookalikes=mistakes.ready_mistakes(window, new, group_size, residual),
         )
         close(got[1], tensor(left), f"the window ({here})", "It holds whatever did not leave.")
 
 
 EXERCISES = {
-    "kv.cache_bytes": Exercise(judge_cache_bytes, OWN),
-    "kv.round_keys": Exercise(judge_round_keys, OWN),
-    "kv.round_values": Exercise(judge_round_values, OWN),
-    "kv.add_keys": Exercise(judge_add_keys, OWN),
+    "kv.cache_bytes": Exercise(judge_cache_bytes, OWN, mistakes.CACHE_BYTES),
+    "kv.round_keys": Exercise(judge_round_keys, OWN, mistakes.ROUND_KEYS),
+    "kv.round_values": Exercise(judge_round_values, OWN, mistakes.ROUND_VALUES),
+    "kv.add_keys": Exercise(judge_add_keys, OWN, mistakes.ADD_KEYS),
 }

@@ -1,133 +1,206 @@
-"""Work out what the usual mistakes of lesson 08's exercises return, so that a check can name them.
+"""The usual wrong answers to the exercises of lesson 08, each with what to tell its author.
 
-One function an exercise. Each returns {message: value}: a learner whose result equals the value is
-told "it looks as if <message>". The messages say what to change, not only what is wrong.
+Most are the right answer with one thing changed: a helper has the right one and takes what stands
+in the place of a part of it. Where the helper's call says all, it is a lambda.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
-import numpy as np
+import torch
+from torch import Tensor
 
-from shrinkkit.lessons.kv.truths import Array, round_group, round_keys, round_values
+from shrinkkit.checks.mistakes import Mistakes
 
+CACHE_BYTES = Mistakes()
+ROUND_KEYS = Mistakes()
+ROUND_VALUES = Mistakes()
+ADD_KEYS = Mistakes()
 
-def bytes_mistakes(
-    n_layers: int, n_kv_heads: int, head_dim: int, n_tokens: int, bits: int, group_size: int
-) -> dict[str, float]:
-    """Name mistakes in the bytes of a quantized cache."""
-    heads = n_layers * n_kv_heads
-    whole = n_tokens // group_size * group_size
-    late = n_tokens - whole
-    groups = math.ceil(head_dim / group_size)
-
-    def total(packed_keys: float, values: int, late_bits: float, per_group: float = 24) -> float:
-        key_bits = packed_keys * head_dim * (bits + per_group / group_size)
-        value_bits = values * (head_dim * bits + groups * per_group)
-        return heads * (key_bits + value_bits + late * head_dim * late_bits) / 8
-
-    right = total(whole, n_tokens, 16)
-    return {
-        "scales and zero points were left out: 24 bits for each group": (
-            total(whole, n_tokens, 16, per_group=0)
-        ),
-        "zero points were left out: a group has 16 bits of scale and 8 of zero point": (
-            total(whole, n_tokens, 16, per_group=16)
-        ),
-        "the values were left out: a token has a key and a value": total(whole, 0, 16),
-        "the keys that wait were left out: they take 16 bits a number": total(whole, n_tokens, 0),
-        "all keys were counted as packed: the last n_tokens % group_size wait in 16 bits": (
-            total(n_tokens, n_tokens, 0)
-        ),
-        "the unfinished group was counted as a full one: its tokens wait in 16 bits": (
-            total(math.ceil(n_tokens / group_size) * group_size, n_tokens, 0)
-        ),
-        "values wait as well: they do not, a value is rounded when it arrives": (
-            total(whole, whole, 32)
-        ),
-        "bits came back: divide by 8": right * 8,
-        "one layer was counted: multiply by n_layers": right / n_layers,
-        "one head was counted: multiply by n_kv_heads": right / n_kv_heads,
-    }
+# -------------------------------------------------------------------------- kv.cache_bytes
 
 
-def _rounding_mistakes(rounded, states: Array, bits: int, group_size: int) -> dict[str, Array]:
-    """Name the mistakes that keys and values share."""
-    return {
-        "numbers were rounded down (floor or a cast to int), not to the nearest": rounded(
-            states, bits, group_size, rounding=np.floor
-        ),
-        "the range was divided by 2**bits: between 2**bits levels lie 2**bits - 1 steps": rounded(
-            states, bits, group_size, levels=True
-        ),
-        "the integers came back: the real number is low + scale * q": rounded(
-            states, bits, group_size, integers=True
-        ),
-    }
+def counted(*case, packed=math.floor, values=None, late_bits=16, per_group=24) -> float:
+    """Count a cache's bytes.
+
+    packed, values: how many of the n_tokens / group_size groups count as packed keys, as values.
+    late_bits: what a number of a token that waits takes. per_group: a scale and a zero point.
+    """
+    n_layers, n_kv_heads, head_dim, n_tokens, bits, group_size = case
+    groups = n_tokens / group_size
+    values = n_tokens if values is None else values(groups) * group_size
+    key_bits = packed(groups) * head_dim * (group_size * bits + per_group)
+    late_bits *= n_tokens % group_size * head_dim
+    value_bits = values * (head_dim * bits + per_group * math.ceil(head_dim / group_size))
+    return n_layers * n_kv_heads * (key_bits + late_bits + value_bits) / 8
 
 
-def keys_mistakes(keys: Array, bits: int, group_size: int) -> dict[str, Array]:
-    """Name mistakes in rounding keys per channel."""
-    whole = len(keys) // group_size * group_size
-    rest = keys[whole:].astype(np.float64)
-    one_scale = np.concatenate(
-        [round_group(keys[i : i + group_size], bits) for i in range(0, whole, group_size)] + [rest]
+CACHE_BYTES.add(
+    "scales and zero points were left out: 24 bits for each group",
+    lambda *case: counted(*case, per_group=0),
+)
+CACHE_BYTES.add(
+    "zero points were left out: a group has 16 bits of scale and 8 of zero point",
+    lambda *case: counted(*case, per_group=16),
+)
+CACHE_BYTES.add(
+    "the values were left out: a token has a key and a value",
+    lambda *case: counted(*case, values=lambda groups: 0),
+)
+CACHE_BYTES.add(
+    "the keys that wait were left out: they take 16 bits a number",
+    lambda *case: counted(*case, late_bits=0),
+)
+CACHE_BYTES.add(
+    "all keys were counted as packed: the last n_tokens % group_size wait in 16 bits",
+    lambda *case: counted(*case, packed=lambda groups: groups, late_bits=0),
+)
+CACHE_BYTES.add(
+    "the unfinished group was counted as a full one: its tokens wait in 16 bits",
+    lambda *case: counted(*case, packed=math.ceil, late_bits=0),
+)
+CACHE_BYTES.add(
+    "values wait as well: they do not, a value is rounded when it arrives",
+    lambda *case: counted(*case, values=math.floor, late_bits=32),
+)
+CACHE_BYTES.add("bits came back: divide by 8", lambda *case: counted(*case) * 8)
+CACHE_BYTES.add("one layer was counted: multiply by n_layers", lambda _, *case: counted(1, *case))
+CACHE_BYTES.add(
+    "one head was counted: multiply by n_kv_heads",
+    lambda n_layers, _, *case: counted(n_layers, 1, *case),
+)
+
+# ---------------------------------------------------------- kv.round_keys, kv.round_values
+
+
+def rounded(x: Tensor, bits: int, along=0, *, rounding=torch.round, steps=-1, integers=False):
+    """Round what shares a scale: it lies along one axis, or along both.
+
+    steps: how many more of them than levels. integers: give them back.
+    """
+    low = x.amin(along, keepdim=True)
+    scale = (x.amax(along, keepdim=True) - low) / (2**bits + steps)
+    scale = scale.masked_fill(scale == 0, 1.0)
+    q = rounding((x - low) / scale).clamp(0, 2**bits - 1)
+    return q if integers else low + scale * q
+
+
+def keys(keys: Tensor, bits: int, group_size: int, *, late=False, **how) -> Tensor:
+    """Round groups of tokens; late: the unfinished one, too."""
+    parts = keys.split(group_size)
+    return torch.cat(
+        [rounded(p, bits, **how) if late or len(p) == group_size else p for p in parts]
     )
-    all_tokens = round_keys(keys[:whole], bits, max(1, whole))
-    return {
-        **_rounding_mistakes(round_keys, keys, bits, group_size),
-        "the unfinished group was rounded: its tokens stay as they are until it is full": (
-            round_keys(keys, bits, group_size, late=True)
-        ),
-        "the unfinished group was dropped: its tokens come back as they are": (
-            round_keys(keys[:whole], bits, group_size)
-        ),
-        "a scale was shared per token, along dim=1: keys share it along the tokens, dim=0": (
-            np.concatenate([round_values(keys[:whole], bits, keys.shape[1]), rest])
-        ),
-        "a channel has one scale for all tokens: it has one for each group of them": (
-            np.concatenate([all_tokens, rest])
-        ),
-        "all channels of a group share one scale: each channel has its own": one_scale,
-    }
 
 
-def values_mistakes(values: Array, bits: int, group_size: int) -> dict[str, Array]:
-    """Name mistakes in rounding values per token."""
-    tokens, channels = values.shape
-    whole = channels // group_size * group_size
-    return {
-        **_rounding_mistakes(round_values, values, bits, group_size),
-        "a scale was shared per channel, along dim=0: values share it along the channels of one "
-        "token, dim=1": round_keys(values, bits, tokens),
-        "a token has one scale: it has one for each group of channels": (
-            round_values(values, bits, channels)
-        ),
-        "all numbers share one scale": round_group(values, bits),
-        "the short last group was left as it is: it has a scale of its own": np.concatenate(
-            [round_values(values[:, :whole], bits, group_size), values[:, whole:]], axis=1
-        ),
-    }
+def values(values: Tensor, bits: int, group_size: int, *, late=True, **how) -> Tensor:
+    """Round groups of channels: what keys do along tokens, and the short last one has its scale."""
+    return keys(values.T, bits, group_size, late=late, **how).T
 
 
-def ready_mistakes(window: Array, new: Array, group_size: int, residual: int) -> dict[str, Array]:
-    """Name mistakes in the tokens that leave the window."""
-    every = np.concatenate([window, new])
-    spare = max(0, len(every) - residual)
-    n_ready = spare // group_size * group_size
-    all_groups = len(every) // group_size * group_size
-    return {
-        "all tokens but `residual` left: only whole groups leave": every[:spare],
-        "`residual` was left out: so many of the latest tokens have to stay": every[:all_groups],
-        "only one group left: many tokens may come at once, and then several groups are full": (
-            every[: min(group_size, n_ready)]
-        ),
-        "the newest tokens left: the oldest leave first": every[len(every) - n_ready :],
-        "a full group had to wait for one more token: it leaves when `group_size` are ready, "
-        "so compare with >=": every[: max(0, spare - 1) // group_size * group_size],
-        "the new tokens were not looked at: join them to the window first": (
-            window[: max(0, len(window) - residual) // group_size * group_size]
-        ),
-        "the two results are swapped: `return ready, window`": every[n_ready:],
-    }
+def shared(exercise: Mistakes, right: Callable) -> None:
+    """Register what keys and values have in common."""
+    exercise.add(
+        "numbers were rounded down (floor or a cast to int), not to the nearest",
+        lambda *case: right(*case, rounding=torch.floor),
+    )
+    exercise.add(
+        "the range was divided by 2**bits: between 2**bits levels lie 2**bits - 1 steps",
+        lambda *case: right(*case, steps=0),
+    )
+    exercise.add(
+        "the integers came back: the real number is low + scale * q",
+        lambda *case: right(*case, integers=True),
+    )
+
+
+shared(ROUND_KEYS, keys)
+ROUND_KEYS.add(
+    "the unfinished group was rounded: its tokens stay as they are until it is full",
+    lambda *case: keys(*case, late=True),
+)
+ROUND_KEYS.add(
+    "the unfinished group was dropped: its tokens come back as they are",
+    lambda x, bits, group_size: keys(x, bits, group_size)[: len(x) // group_size * group_size],
+)
+ROUND_KEYS.add(
+    "a scale was shared per token, along dim=1: keys share it along the tokens, dim=0",
+    lambda *case: keys(*case, along=1),
+)
+ROUND_KEYS.add(
+    "a channel has one scale for all tokens: it has one for each group of them",
+    lambda x, bits, group_size: keys(x, bits, max(1, len(x) // group_size * group_size)),
+)
+ROUND_KEYS.add(
+    "all channels of a group share one scale: each channel has its own",
+    lambda *case: keys(*case, along=(0, 1)),
+)
+
+shared(ROUND_VALUES, values)
+ROUND_VALUES.add(
+    "a scale was shared per channel, along dim=0: values share it along the channels of one "
+    "token, dim=1",
+    lambda x, bits, group_size: rounded(x, bits, 0),
+)
+ROUND_VALUES.add(
+    "a token has one scale: it has one for each group of channels",
+    lambda x, bits, group_size: rounded(x, bits, 1),
+)
+ROUND_VALUES.add(
+    "all numbers share one scale", lambda x, bits, group_size: rounded(x, bits, (0, 1))
+)
+ROUND_VALUES.add(
+    "the short last group was left as it is: it has a scale of its own",
+    lambda *case: values(*case, late=False),
+)
+
+# ----------------------------------------------------------------------------- kv.add_keys
+
+
+def leave(window: Tensor, new: Tensor, group_size: int, residual: int) -> tuple[Tensor, Tensor]:
+    every = torch.cat([window, new])
+    n_ready = max(0, len(every) - residual) // group_size * group_size
+    return every[:n_ready], every[n_ready:]
+
+
+ADD_KEYS.add(
+    "all tokens but `residual` left: only whole groups leave",
+    lambda window, new, group_size, residual: leave(window, new, 1, residual),
+)
+ADD_KEYS.add(
+    "`residual` was left out: so many of the latest tokens have to stay",
+    lambda window, new, group_size, residual: leave(window, new, group_size, 0),
+)
+
+
+@ADD_KEYS("only one group left: many tokens may come at once, and then several groups are full")
+def one_group(window, new, group_size, residual):
+    ready, left = leave(window, new, group_size, residual)
+    return ready[:group_size], torch.cat([ready[group_size:], left])
+
+
+@ADD_KEYS("the newest tokens left: the oldest leave first")
+def newest(window, new, group_size, residual):
+    n_left = len(leave(window, new, group_size, residual)[1])
+    every = torch.cat([window, new])
+    return every[n_left:], every[:n_left]
+
+
+ADD_KEYS.add(
+    "a full group had to wait for one more token: it leaves when `group_size` are ready, "
+    "so compare with >=",
+    lambda window, new, group_size, residual: leave(window, new, group_size, residual + 1),
+)
+
+
+@ADD_KEYS("the new tokens were not looked at: join them to the window first")
+def window_alone(window, new, group_size, residual):
+    ready, left = leave(window, new[:0], group_size, residual)
+    return ready, torch.cat([left, new])
+
+
+ADD_KEYS.add(
+    "the two results are swapped: `return ready, window`", lambda *case: leave(*case)[::-1]
+)

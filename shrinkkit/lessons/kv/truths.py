@@ -1,13 +1,10 @@
 """Work out the truths of lesson 08's exercises.
 
 Everything here is numpy in float64, one group at a time, as one would do it with a pencil, and
-independent of the package. The options (`rounding=np.floor`, `levels=True`) are there for
-`kv_cache_mistakes.py`.
+independent of the package.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 
@@ -23,49 +20,31 @@ def random_states(seed: int, tokens: int, channels: int) -> Array:
     return states.astype(np.float32)
 
 
-def round_group(
-    numbers: Array,
-    bits: int,
-    *,
-    rounding: Callable[[Array], Array] = np.round,
-    levels: bool = False,
-    integers: bool = False,
-) -> Array:
-    """Round numbers that share a scale: low + scale * round((x - low) / scale), in float64.
-
-    levels: divide the range by the number of levels instead of the steps between them.
-    integers: give the integers back.
-    """
+def round_group(numbers: Array, bits: int) -> Array:
+    """Round numbers that share a scale: low + scale * round((x - low) / scale), in float64."""
     numbers = numbers.astype(np.float64)
     low = numbers.min()
-    scale = (numbers.max() - low) / (2**bits - (0 if levels else 1))
-    if scale == 0:
-        return np.zeros_like(numbers) if integers else numbers
-    q = np.clip(rounding((numbers - low) / scale), 0, 2**bits - 1)
-    return q if integers else low + scale * q
+    scale = (numbers.max() - low) / (2**bits - 1)
+    return low + scale * np.round((numbers - low) / scale) if scale else numbers
 
 
-def round_keys(keys: Array, bits: int, group_size: int, *, late: bool = False, **how) -> Array:
-    """Round keys [tokens, channels]: one scale for a channel of each whole group of tokens.
-
-    late: round the tokens of the unfinished group as well.
-    """
+def round_keys(keys: Array, bits: int, group_size: int) -> Array:
+    """Round keys [tokens, channels]: one scale for a channel of each whole group of tokens."""
     rounded = keys.astype(np.float64)
-    end = len(keys) if late else len(keys) // group_size * group_size
-    for start in range(0, end, group_size):
+    for start in range(0, len(keys) // group_size * group_size, group_size):
         for channel in range(keys.shape[1]):
             place = slice(start, start + group_size), channel
-            rounded[place] = round_group(keys[place], bits, **how)
+            rounded[place] = round_group(keys[place], bits)
     return rounded
 
 
-def round_values(values: Array, bits: int, group_size: int, **how) -> Array:
+def round_values(values: Array, bits: int, group_size: int) -> Array:
     """Round values [tokens, channels]: one scale for each group of channels of each token."""
     rounded = values.astype(np.float64)
     for token in range(len(values)):
         for start in range(0, values.shape[1], group_size):
             place = token, slice(start, start + group_size)
-            rounded[place] = round_group(values[place], bits, **how)
+            rounded[place] = round_group(values[place], bits)
     return rounded
 
 

@@ -1,182 +1,284 @@
-"""Work out what the usual mistakes of lesson 07's exercises return, so that a check can name them.
+"""The usual wrong answers to the exercises of lesson 07, each with what to tell its author.
 
-One function an exercise. Each returns {message: value}: a learner whose result equals the value is
-told "it looks as if <message>". The messages say what to change, not only what is wrong.
+Most are the right answer with one thing changed: a helper has the right one and takes what stands
+in the place of a part of it. Where the helper's call says all, it is a lambda: w is the weight
+[out, in], s the scale of its rows [out, 1], g a gradient.
 """
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
+import torch
+from torch import Tensor
 
-from shrinkkit.lessons.qat import truths
-from shrinkkit.lessons.qat.truths import Array
+from shrinkkit.checks.mistakes import Mistakes
 
-
-def _steps(weight: Array, scale: Array) -> Array:
-    return weight.astype(np.float64) / scale.astype(np.float64)
-
-
-def forward_mistakes(weight: Array, scale: Array, qmin: int, qmax: int) -> dict[str, Array]:
-    """Name mistakes in the rounded weight."""
-    v, s = _steps(weight, scale), scale.astype(np.float64)
-    return {
-        "nothing was clipped: keep the steps between qmin and qmax": np.round(v) * s,
-        "values were rounded down (floor), not to the nearest": np.floor(v).clip(qmin, qmax) * s,
-        "nothing was rounded: the forward pass uses the rounded weight": v.clip(qmin, qmax) * s,
-        "the integers came back: multiply them by the scale": np.round(v).clip(qmin, qmax),
-        "the weight came back as it was": v * s,
-        "the weight was multiplied by the scale, not divided": (
-            np.round(weight * s).clip(qmin, qmax) * s
-        ),
-        "the real weight was clipped to qmin and qmax, which are steps: divide by the scale "
-        "first": np.round(weight.astype(np.float64).clip(qmin, qmax) / s) * s,
-    }
+FAKE_QUANTIZE = Mistakes()
+STEP_GRADIENT = Mistakes()
+TERNARIZE = Mistakes()
+MERGE = Mistakes()
+LOST_PART = Mistakes()
 
 
-def backward_mistakes(
-    weight: Array, scale: Array, qmin: int, qmax: int, gradient: Array
-) -> dict[str, Array]:
-    """Name mistakes in the gradient of the weight, given that the forward pass is right."""
-    v, g, s = _steps(weight, scale), gradient.astype(np.float64), scale.astype(np.float64)
-    inside = (v >= qmin) & (v <= qmax)
-    loose = (np.round(v) >= qmin) & (np.round(v) <= qmax)
-    return {
-        "no gradient passes: round() stops it. Add `(rounded - value).detach()` to the value": (
-            np.zeros(weight.shape)
-        ),
-        "the gradient passes outside the range, too: clip first, and let round be skipped after "
-        "that": g,
-        "the gradient passes where it should stop and stops where it should pass": g * ~inside,
-        "the range was judged by the rounded value: weights up to half a step outside still "
-        "learn": g * loose,
-        "the gradient was multiplied by the scale": g * inside * s,
-        "the gradient was divided by the scale": g * inside / s,
-        "the incoming gradient was not used: multiply by it": inside.astype(float),
-    }
+def rounded(x: Tensor, scale: Tensor, qmin: float, qmax: float, rounding=torch.round) -> Tensor:
+    """Round to the grid."""
+    return rounding(x / scale).clamp(qmin, qmax) * scale
 
 
-def step_mistakes(
-    weight: Array, scale: Array, qmin: int, qmax: int, gradient: Array
-) -> dict[str, Array]:
-    """Name mistakes in LSQ's gradient of the scale."""
-    v, g = _steps(weight, scale), gradient.astype(np.float64)
-    n = weight.shape[1]
-    inside = (v > qmin) & (v < qmax)
-    ends, root = np.where(v <= qmin, qmin, qmax), math.sqrt(n * qmax)
-    parts = truths.step_parts(weight, scale, qmin, qmax)
-
-    def added(parts: Array, by: float = root) -> Array:
-        return (parts * g).sum(axis=1, keepdims=True) / by
-
-    return {
-        "the sign inside is turned: it is round(v) - v": added(np.where(inside, -parts, parts)),
-        "what lies outside was left out: it adds qmin or qmax": added(np.where(inside, parts, 0.0)),
-        "what lies outside adds the weight itself: it adds qmin or qmax": added(
-            np.where(inside, parts, v)
-        ),
-        "round(v) is there, and - v is missing": added(np.where(inside, np.round(v), ends)),
-        "weight took the place of weight / scale": added(
-            np.where(inside, np.round(v) - weight, ends)
-        ),
-        "the sum was not divided by sqrt(n * qmax)": added(parts, 1.0),
-        "the sum was divided by sqrt(n): qmax belongs under the root, too": added(
-            parts, math.sqrt(n)
-        ),
-        "the sum was divided by n * qmax: take the root": added(parts, n * qmax),
-        "n counts all weights: it is those that share the scale, a row": added(
-            parts, math.sqrt(weight.size * qmax)
-        ),
-        "the sum was multiplied by sqrt(n * qmax)": added(parts, 1 / root),
-        "the incoming gradient was not used: multiply each weight's part by its own": (
-            parts.sum(axis=1, keepdims=True) / root
-        ),
-        "all rows were added up: each row has a scale of its own": np.full(
-            (len(weight), 1), added(parts).sum()
-        ),
-        "keepdim=True is missing where you add up": added(parts)[:, 0],
-        "the mean was taken: add up": added(parts) / n,
-    }
+# ------------------------------------------------------------------- qat.fake_quantize
 
 
-def ternary_mistakes(weight: Array) -> tuple[dict[str, Array], dict[str, float]]:
-    """Name mistakes in ternary integers, and in their scale."""
-    w = weight.astype(np.float64)
-    _, scale = truths.ternary(weight)
-    v = w / (scale or 1.0)
-    top = np.abs(w).max() or 1.0
-    integers = {
-        "nothing was clipped: -1, 0 and 1 are the only levels": np.round(v),
-        "this is the sign: what is small becomes 0": np.sign(w),
-        "values were rounded down (floor), not to the nearest": np.floor(v).clip(-1, 1),
-        "fractions were cut off, not rounded": np.trunc(v).clip(-1, 1),
-        "the largest magnitude took the place of the mean": np.round(w / top).clip(-1, 1),
-        "each row has a mean of its own: there is one scale for the whole weight": np.round(
-            w / np.maximum(np.abs(w).mean(axis=1, keepdims=True), 1e-12)
-        ).clip(-1, 1),
-        "the scale came with the integers: return q alone, and the scale beside it": scale
-        * np.round(v).clip(-1, 1),
-    }
-    scales = {
-        "the largest magnitude was taken: take the mean": float(np.abs(w).max()),
-        "the signs were not removed: take abs() before the mean": float(w.mean()),
-        "magnitudes were added up, not averaged": float(np.abs(w).sum()),
-        "the root of the mean square was taken: take the mean magnitude": float(
-            np.sqrt((w**2).mean())
-        ),
-        "the median was taken: take the mean": float(np.median(np.abs(w))),
-        "it is upside down: a scale is what 1 is worth": 1 / scale if scale else 0.0,
-    }
-    return integers, scales
+def straight(weight, scale, qmin, qmax, *, forward=None, backward=None) -> Tensor:
+    """Round, and let the gradient of what lies inside the range pass.
+
+    forward: the value that comes out instead. backward(gradient, inside): what passes instead.
+    """
+    v = weight / scale
+    through = v.clamp(qmin, qmax) * scale
+    if backward is not None:
+        through = weight * 1
+        through.register_hook(lambda gradient: backward(gradient, (v >= qmin) & (v <= qmax)))
+    value = rounded(weight, scale, qmin, qmax) if forward is None else forward
+    return through + (value - through).detach()
 
 
-def merge_mistakes(weight: Array, a: Array, b: Array, alpha: float) -> dict[str, Array]:
-    """Name mistakes in merging an adapter."""
-    w, a, b = (x.astype(np.float64) for x in (weight, a, b))
-    rank = a.shape[0]
-    product = b @ a
-    mistakes = {
-        "the product was not scaled: alpha / rank is missing": w + product,
-        "alpha was not divided by the rank": w + alpha * product,
-        "the product was divided by the rank, and alpha is missing": w + product / rank,
-        "alpha and rank are swapped: the factor is alpha / rank": w + rank / alpha * product,
-        "alpha was divided by sqrt(rank): that is rsLoRA": w + alpha / math.sqrt(rank) * product,
-        "the weight is missing: add it": alpha / rank * product,
-        "the update was subtracted": w - alpha / rank * product,
-        "the update was added twice": w + 2 * alpha / rank * product,
-    }
-    if w.shape[0] == w.shape[1]:
-        mistakes["the update is turned: b @ a, not its transpose"] = w + alpha / rank * product.T
-    return mistakes
+FAKE_QUANTIZE.add(
+    "nothing was clipped: keep the steps between qmin and qmax",
+    lambda w, s, *ends: straight(w, s, *ends, forward=(w / s).round() * s),
+)
+FAKE_QUANTIZE.add(
+    "values were rounded down (floor), not to the nearest",
+    lambda w, s, *ends: straight(w, s, *ends, forward=rounded(w, s, *ends, torch.floor)),
+)
+FAKE_QUANTIZE.add(
+    "nothing was rounded: the forward pass uses the rounded weight",
+    lambda w, s, *ends: (w / s).clamp(*ends) * s,
+)
+FAKE_QUANTIZE.add(
+    "the integers came back: multiply them by the scale",
+    lambda w, s, *ends: straight(w, s, *ends, forward=(w / s).round().clamp(*ends)),
+)
+FAKE_QUANTIZE.add(
+    "the weight came back as it was", lambda w, s, *ends: straight(w, s, *ends, forward=w)
+)
+FAKE_QUANTIZE.add(
+    "the weight was multiplied by the scale, not divided",
+    lambda w, s, *ends: straight(w, s, *ends, forward=(w * s).round().clamp(*ends) * s),
+)
+FAKE_QUANTIZE.add(
+    "the real weight was clipped to qmin and qmax, which are steps: divide by the scale first",
+    lambda w, s, *ends: straight(w, s, *ends, forward=(w.clamp(*ends) / s).round() * s),
+)
+FAKE_QUANTIZE.add(
+    "no gradient passes: round() stops it. Add `(rounded - value).detach()` to the value",
+    lambda w, s, *ends: rounded(w, s, *ends),
+)
+FAKE_QUANTIZE.add(
+    "the gradient passes outside the range, too: clip first, and let round be skipped after that",
+    lambda *case: straight(*case, backward=lambda g, inside: g),
+)
+FAKE_QUANTIZE.add(
+    "the gradient passes where it should stop and stops where it should pass",
+    lambda *case: straight(*case, backward=lambda g, inside: g * ~inside),
+)
 
 
-def lost_mistakes(
-    weight: Array, update: Array, scale: Array, qmin: int, qmax: int
-) -> dict[str, float]:
-    """Name mistakes in how much of an update is lost."""
-    w, u, s = (x.astype(np.float64) for x in (weight, update, scale))
-    total, right = w + u, truths.lost_part(weight, update, scale, qmin, qmax)
-    kept = truths.rounded(total, scale, qmin, qmax)
-    size = np.linalg.norm(u)
-    unclipped = np.round(total / s) * s
-    return {
-        "the rounded sum was compared with the old weight: the truth is weight + update": float(
-            np.linalg.norm(kept - w) / size
-        ),
-        "the update was rounded by itself: add first, then round": float(
-            np.linalg.norm(truths.rounded(u, scale, qmin, qmax) - u) / size
-        ),
-        "the error was divided by the size of the sum, not of the update": float(
-            np.linalg.norm(kept - total) / np.linalg.norm(total)
-        ),
-        "the error was not divided by the size of the update": right * float(size),
-        "the squared error came back: take its root": right**2,
-        "this is the part that was kept: return what was lost": 1 - right,
-        "nothing was clipped: the grid ends at qmin and qmax": float(
-            np.linalg.norm(unclipped - total) / size
-        ),
-        "values were rounded down (floor), not to the nearest": float(
-            np.linalg.norm(np.floor(total / s).clip(qmin, qmax) * s - total) / size
-        ),
-    }
+@FAKE_QUANTIZE(
+    "the range was judged by the rounded value: weights up to half a step outside still learn"
+)
+def half_a_step(weight, scale, *ends):
+    q = (weight / scale).round()
+    return straight(weight, scale, *ends, backward=lambda g, inside: g * (q == q.clamp(*ends)))
+
+
+FAKE_QUANTIZE.add(
+    "the gradient was multiplied by the scale",
+    lambda w, s, *ends: straight(w, s, *ends, backward=lambda g, inside: g * inside * s),
+)
+FAKE_QUANTIZE.add(
+    "the gradient was divided by the scale",
+    lambda w, s, *ends: straight(w, s, *ends, backward=lambda g, inside: g * inside / s),
+)
+FAKE_QUANTIZE.add(
+    "the incoming gradient was not used: multiply by it",
+    lambda *case: straight(*case, backward=lambda g, inside: inside.to(g.dtype)),
+)
+
+# ------------------------------------------------------------------- qat.step_gradient
+
+
+def step(weight, scale, qmin, qmax, gradient, *, inside=None, outside=None, over=None) -> Tensor:
+    """Add up LSQ's parts, row by row.
+
+    inside, outside: functions of v and the weight. over: what divides the sum, of n and qmax.
+    """
+    v, n = weight / scale, weight.shape[1]
+    ends = v.round().clamp(qmin, qmax)
+    parts = torch.where(
+        (v > qmin) & (v < qmax),
+        inside(v, weight) if inside else ends - v,
+        outside(v, weight) if outside else ends,
+    )
+    return (parts * gradient).sum(dim=1, keepdim=True) / (over or root)(n, qmax)
+
+
+def root(n: int, qmax: int) -> float:
+    return math.sqrt(n * qmax)
+
+
+STEP_GRADIENT.add(
+    "the sign inside is turned: it is round(v) - v",
+    lambda *case: step(*case, inside=lambda v, w: v - v.round()),
+)
+STEP_GRADIENT.add(
+    "what lies outside was left out: it adds qmin or qmax",
+    lambda *case: step(*case, outside=lambda v, w: 0.0),
+)
+STEP_GRADIENT.add(
+    "what lies outside adds the weight itself: it adds qmin or qmax",
+    lambda *case: step(*case, outside=lambda v, w: v),
+)
+STEP_GRADIENT.add(
+    "round(v) is there, and - v is missing",
+    lambda *case: step(*case, inside=lambda v, w: v.round()),
+)
+STEP_GRADIENT.add(
+    "weight took the place of weight / scale",
+    lambda *case: step(*case, inside=lambda v, w: v.round() - w),
+)
+STEP_GRADIENT.add(
+    "the sum was not divided by sqrt(n * qmax)", lambda *case: step(*case, over=lambda n, qmax: 1)
+)
+STEP_GRADIENT.add(
+    "the sum was divided by sqrt(n): qmax belongs under the root, too",
+    lambda *case: step(*case, over=lambda n, qmax: math.sqrt(n)),
+)
+STEP_GRADIENT.add(
+    "the sum was divided by n * qmax: take the root",
+    lambda *case: step(*case, over=lambda n, qmax: n * qmax),
+)
+STEP_GRADIENT.add(
+    "n counts all weights: it is those that share the scale, a row",
+    lambda w, *rest: step(w, *rest, over=lambda n, qmax: root(w.numel(), qmax)),
+)
+STEP_GRADIENT.add(
+    "the sum was multiplied by sqrt(n * qmax)",
+    lambda *case: step(*case, over=lambda n, qmax: 1 / root(n, qmax)),
+)
+STEP_GRADIENT.add(
+    "the incoming gradient was not used: multiply each weight's part by its own",
+    lambda w, s, qmin, qmax, g: step(w, s, qmin, qmax, torch.ones_like(g)),
+)
+STEP_GRADIENT.add(
+    "all rows were added up: each row has a scale of its own",
+    lambda w, s, *rest: torch.full_like(s, step(w, s, *rest).sum()),
+)
+STEP_GRADIENT.add("keepdim=True is missing where you add up", lambda *case: step(*case)[:, 0])
+STEP_GRADIENT.add("the mean was taken: add up", lambda w, *rest: step(w, *rest) / w.shape[1])
+
+# ----------------------------------------------------------------------- qat.ternarize
+
+
+def ternary(weight, *, rounding=torch.round, top=1, by=None, scale=None) -> tuple[Tensor, Tensor]:
+    """Return q and the scale; by: what q was divided by. scale: what comes back as the scale."""
+    mean = weight.abs().mean()
+    v = weight / (mean if by is None else by).clamp(min=1e-12)
+    return rounding(v).clamp(-top, top).to(torch.int8), mean if scale is None else scale
+
+
+TERNARIZE.add("nothing was clipped: -1, 0 and 1 are the only levels", lambda w: ternary(w, top=127))
+TERNARIZE.add(
+    "this is the sign: what is small becomes 0", lambda w: ternary(w, rounding=torch.sign)
+)
+TERNARIZE.add(
+    "values were rounded down (floor), not to the nearest",
+    lambda w: ternary(w, rounding=torch.floor),
+)
+TERNARIZE.add("fractions were cut off, not rounded", lambda w: ternary(w, rounding=torch.trunc))
+TERNARIZE.add(
+    "the largest magnitude took the place of the mean", lambda w: ternary(w, by=w.abs().max())
+)
+TERNARIZE.add(
+    "each row has a mean of its own: there is one scale for the whole weight",
+    lambda w: ternary(w, by=w.abs().mean(dim=1, keepdim=True)),
+)
+TERNARIZE.add(
+    "the scale came with the integers: return q alone, and the scale beside it",
+    lambda w: (ternary(w)[0] * w.abs().mean(), w.abs().mean()),
+)
+TERNARIZE.add(
+    "the largest magnitude was taken: take the mean", lambda w: ternary(w, scale=w.abs().max())
+)
+TERNARIZE.add(
+    "the signs were not removed: take abs() before the mean", lambda w: ternary(w, scale=w.mean())
+)
+TERNARIZE.add("magnitudes were added up, not averaged", lambda w: ternary(w, scale=w.abs().sum()))
+TERNARIZE.add(
+    "the root of the mean square was taken: take the mean magnitude",
+    lambda w: ternary(w, scale=w.square().mean().sqrt()),
+)
+TERNARIZE.add(
+    "the median was taken: take the mean", lambda w: ternary(w, scale=w.abs().quantile(0.5))
+)
+TERNARIZE.add(
+    "it is upside down: a scale is what 1 is worth", lambda w: ternary(w, scale=1 / w.abs().mean())
+)
+
+# --------------------------------------------------------------------------- qat.merge
+
+MERGE.add("the product was not scaled: alpha / rank is missing", lambda w, a, b, alpha: w + b @ a)
+MERGE.add("alpha was not divided by the rank", lambda w, a, b, alpha: w + alpha * (b @ a))
+MERGE.add(
+    "the product was divided by the rank, and alpha is missing",
+    lambda w, a, b, alpha: w + b @ a / len(a),
+)
+MERGE.add(
+    "alpha and rank are swapped: the factor is alpha / rank",
+    lambda w, a, b, alpha: w + len(a) / alpha * (b @ a),
+)
+MERGE.add(
+    "alpha was divided by sqrt(rank): that is rsLoRA",
+    lambda w, a, b, alpha: w + alpha / math.sqrt(len(a)) * (b @ a),
+)
+MERGE.add("the weight is missing: add it", lambda w, a, b, alpha: alpha / len(a) * (b @ a))
+MERGE.add("the update was subtracted", lambda w, a, b, alpha: w - alpha / len(a) * (b @ a))
+MERGE.add("the update was added twice", lambda w, a, b, alpha: w + 2 * alpha / len(a) * (b @ a))
+MERGE.add(
+    "the update is turned: b @ a, not its transpose",
+    lambda w, a, b, alpha: w + alpha / len(a) * (b @ a).T,  # fits a square weight alone
+)
+# ----------------------------------------------------------------------- qat.lost_part
+
+
+def lost(weight: Tensor, update: Tensor, *grid, rounding=torch.round) -> Tensor:
+    total = weight + update
+    return (rounded(total, *grid, rounding) - total).norm() / update.norm()
+
+
+LOST_PART.add(
+    "the rounded sum was compared with the old weight: the truth is weight + update",
+    lambda w, u, *grid: (rounded(w + u, *grid) - w).norm() / u.norm(),
+)
+LOST_PART.add(
+    "the update was rounded by itself: add first, then round",
+    lambda w, u, *grid: lost(torch.zeros_like(w), u, *grid),
+)
+LOST_PART.add(
+    "the error was divided by the size of the sum, not of the update",
+    lambda w, u, *grid: lost(w, u, *grid) * u.norm() / (w + u).norm(),
+)
+LOST_PART.add(
+    "the error was not divided by the size of the update",
+    lambda w, u, *grid: lost(w, u, *grid) * u.norm(),
+)
+LOST_PART.add("the squared error came back: take its root", lambda *case: lost(*case) ** 2)
+LOST_PART.add("this is the part that was kept: return what was lost", lambda *case: 1 - lost(*case))
+LOST_PART.add(
+    "nothing was clipped: the grid ends at qmin and qmax",
+    lambda w, u, s, qmin, qmax: lost(w, u, s, -math.inf, math.inf),
+)
+LOST_PART.add(
+    "values were rounded down (floor), not to the nearest",
+    lambda *case: lost(*case, rounding=torch.floor),
+)

@@ -1,196 +1,379 @@
-"""Work out what the usual mistakes of lesson 06's exercises return, so that a check can name them.
+"""The usual wrong answers to lesson 06's exercises.
 
-One function an exercise. Each returns {message: value}: a learner whose result equals the value is
-told "it looks as if <message>". The messages say what to change, not only what is wrong.
+Where an exercise returns several results, a mistake gets one of them wrong, and explains it alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import torch
 
-import numpy as np
+from shrinkkit.checks.mistakes import Mistakes
 
-from shrinkkit.lessons.awq.truths import (
-    Array,
-    mean_sizes,
-    output_error,
-    ratio_errors,
-    round_row,
-    round_rows,
-    row_errors,
-    scale_of,
+Tensor = torch.Tensor
+Batches = list[Tensor]
+
+CHANNEL_IMPORTANCE = Mistakes()
+
+
+def _rows(batches: Batches) -> Tensor:
+    return torch.cat([batch.reshape(-1, batch.shape[-1]) for batch in batches])
+
+
+def _mean(batches: Batches) -> Tensor:
+    return _rows(batches).abs().mean(dim=0)
+
+
+@CHANNEL_IMPORTANCE(
+    "each batch was averaged, and then the batches: a short one counts as much as a long one. "
+    "Add up all rows, divide once"
 )
+def mean_of_means(batches: Batches) -> Tensor:
+    return torch.stack([_mean([batch]) for batch in batches]).mean(dim=0)
 
 
-def importance_mistakes(batches: Sequence[Array]) -> dict[str, Array]:
-    """Name mistakes in the size of each channel."""
-    flat = [b.reshape(-1, b.shape[-1]).astype(np.float64) for b in batches]
-    rows, right = np.concatenate(flat), mean_sizes(batches)
-    return {
-        "each batch was averaged, and then the batches: a short one counts as much as a long one. "
-        "Add up all rows, divide once": np.mean([np.abs(b).mean(axis=0) for b in flat], axis=0),
-        "signs cancelled: take abs() before the mean": rows.mean(axis=0),
-        "abs() came after the mean: signs cancelled before": np.abs(rows.mean(axis=0)),
-        "the largest magnitude was taken: SmoothQuant wants that, AWQ the mean": (
-            np.abs(rows).max(axis=0)
-        ),
-        "the root of the mean square was taken, not the mean of |x|": np.sqrt(
-            (rows**2).mean(axis=0)
-        ),
-        "the sum was not divided by the number of rows": right * len(rows),
-        "the sum was divided by the number of batches; count the rows (tokens) of all of them": (
-            right * len(rows) / len(batches)
-        ),
-        "the sum was divided by the first dimension of each batch; in [texts, tokens, in_features] "
-        "every token is a row": right * len(rows) / sum(len(b) for b in batches),
-        "only the last batch was used": mean_sizes(batches[-1:]),
-        "only the first batch was used": mean_sizes(batches[:1]),
-        "the mean was taken over all channels: each has its own": np.full(
-            right.shape, right.mean()
-        ),
-    }
+@CHANNEL_IMPORTANCE("signs cancelled: take abs() before the mean")
+def signed(batches: Batches) -> Tensor:
+    return _rows(batches).mean(dim=0)
 
 
-def scale_mistakes(
-    norm_weight: Array, weights: Sequence[Array], importance: Array, ratio: float
-) -> dict[str, Array]:
-    """Name mistakes in AWQ's scale."""
-    right = scale_of(importance, ratio)
-    live = importance[importance > 0].astype(np.float64)
-    filled = np.where(importance > 0, importance.astype(np.float64), live.min())
-    plain = filled**ratio
-    columns = np.abs(np.concatenate(weights).astype(np.float64)).mean(axis=0)
-    with np.errstate(all="ignore"):
-        dead = importance.astype(np.float64) ** ratio
-        dead_normal = dead / np.sqrt(dead.max() * dead.min())
-    return {
-        "it was not normalised: divide by the root of (largest * smallest)": plain,
-        "it was divided by its largest entry: divide by the root of (largest * smallest)": (
-            plain / plain.max()
-        ),
-        "it was divided by its mean: divide by the root of (largest * smallest)": (
-            plain / plain.mean()
-        ),
-        "it was divided by largest * smallest: take the root of that": plain
-        / (plain.max() * plain.min()),
-        "the ratio was not used": scale_of(importance, 1.0),
-        "it is upside down: the weights are multiplied by s, so large inputs need a large s": (
-            1 / right
-        ),
-        "importance was multiplied by the ratio: the ratio is an exponent": filled * ratio,
-        "the columns' sizes in the weights were used: AWQ looks at the activations": scale_of(
-            columns, ratio
-        ),
-        "an unused channel got s = 0, or divided by zero: let it count like the least used one": (
-            dead_normal
-        ),
-        "an unused channel got s = 0: let it count like the least used one. And the normalisation "
-        "is missing": dead,
-    }
+@CHANNEL_IMPORTANCE("abs() came after the mean: signs cancelled before")
+def abs_too_late(batches: Batches) -> Tensor:
+    return _rows(batches).mean(dim=0).abs()
 
 
-def fold_mistakes(
-    norm_weight: Array, weights: Sequence[Array], s: Array
-) -> tuple[dict[str, Array], list[dict[str, Array]]]:
-    """Name mistakes in folding s into a norm and its readers: of its weight, of each weight."""
-    of_norm = {
-        "it was multiplied by s: it makes x, and x has to become smaller by s": norm_weight * s,
-        "it was left as it is: x has to be divided by s somewhere": norm_weight,
-        "it was divided by s once for each reader: once for all of them": (
-            norm_weight / s ** len(weights)
-        ),
-    }
-    of_weights = []
-    for w in weights:
-        found = {
-            "it was divided by s: it makes up for the division of x, so multiply": w / s,
-            "it was left as it is: every reader of x has to make up for s": w,
-        }
-        if w.shape[0] == w.shape[1]:
-            found["its rows were multiplied: s belongs to the columns"] = w * s[:, None]
-        of_weights.append(found)
-    return of_norm, of_weights
+@CHANNEL_IMPORTANCE("the largest magnitude was taken: SmoothQuant wants that, AWQ the mean")
+def maximum(batches: Batches) -> Tensor:
+    return _rows(batches).abs().amax(dim=0)
 
 
-def ratio_mistakes(x: Array, weight: Array, ratios: Sequence[float], bits: int) -> dict[str, Array]:
-    """Name mistakes in the output error at each ratio."""
-    x64, w64 = x.astype(np.float64), weight.astype(np.float64)
-    right, importance = ratio_errors(x, weight, ratios, bits), mean_sizes([x])
-    scales = [scale_of(importance, ratio) for ratio in ratios]
-    rounded = [round_rows(w64 * s, bits) for s in scales]
-    columns = np.abs(w64).mean(axis=0)
-    of_weights = [scale_of(columns, ratio) for ratio in ratios]
-    n_tokens, n_out = len(x), len(weight)
-    return {
-        "the rounded weight was not divided by s again: without that it is another layer": np.array(
-            [output_error(x, weight, r) for r in rounded]
-        ),
-        "the weight was divided by s before rounding: multiply": np.array(
-            [output_error(x, weight, round_rows(w64 / s, bits) * s) for s in scales]
-        ),
-        "the error of the weights was measured, not that of the outputs on x": np.array(
-            [((r / s - w64) ** 2).sum() for r, s in zip(rounded, scales, strict=True)]
-        ),
-        "the mean error of the weights was measured, not that of the outputs on x": np.array(
-            [((r / s - w64) ** 2).mean() for r, s in zip(rounded, scales, strict=True)]
-        ),
-        "the importance came from the weights, not from x": np.array(
-            [output_error(x, weight, round_rows(w64 * s, bits) / s) for s in of_weights]
-        ),
-        "nothing was scaled: every ratio gives the same": np.full(len(ratios), right[0])
-        if ratios[0] == 0
-        else np.full(len(ratios), output_error(x, weight, round_rows(weight, bits))),
-        "the mean was taken over outputs, too: sum over the outputs, mean over the tokens": (
-            right / n_out
-        ),
-        "the sum was taken over the tokens, too: sum over the outputs, mean over the tokens": (
-            right * n_tokens
-        ),
-        "the root was taken: the error is squared": np.sqrt(right),
-        "x was divided by s, but the scaled, rounded weight was compared with the scaled weight on "
-        "the old x": np.array(
-            [((x64 @ (r - w64 * s).T) ** 2).sum(1).mean()
-             for r, s in zip(rounded, scales, strict=True)]
-        ),
-    }  # fmt: skip
+@CHANNEL_IMPORTANCE("the root of the mean square was taken, not the mean of |x|")
+def root_mean_square(batches: Batches) -> Tensor:
+    return _rows(batches).square().mean(dim=0).sqrt()
 
 
-def clip_mistakes(x: Array, weight: Array, bits: int, shrinks: Sequence[float]) -> dict[str, Array]:
-    """Name mistakes in the limit of each row."""
-    w64, grid = weight.astype(np.float64), np.asarray(shrinks)
-    errors, largest = row_errors(x, weight, bits, shrinks), np.abs(w64).max(axis=1)
-    own = errors.argmin(axis=1)
+@CHANNEL_IMPORTANCE("the sum was not divided by the number of rows")
+def a_sum(batches: Batches) -> Tensor:
+    return _rows(batches).abs().sum(dim=0)
+
+
+@CHANNEL_IMPORTANCE(
+    "the sum was divided by the number of batches; count the rows (tokens) of all of them"
+)
+def batches_counted(batches: Batches) -> Tensor:
+    return a_sum(batches) / len(batches)
+
+
+@CHANNEL_IMPORTANCE(
+    "the sum was divided by the first dimension of each batch; in [texts, tokens, in_features] "
+    "every token is a row"
+)
+def texts_counted(batches: Batches) -> Tensor:
+    return a_sum(batches) / sum(map(len, batches))
+
+
+@CHANNEL_IMPORTANCE("only the last batch was used")
+def last_batch(batches: Batches) -> Tensor:
+    return _mean(batches[-1:])
+
+
+@CHANNEL_IMPORTANCE("only the first batch was used")
+def first_batch(batches: Batches) -> Tensor:
+    return _mean(batches[:1])
+
+
+@CHANNEL_IMPORTANCE("the mean was taken over all channels: each has its own")
+def one_for_all(batches: Batches) -> Tensor:
+    return torch.full_like(_mean(batches), _mean(batches).mean())
+
+
+SCALE_AND_FOLD = Mistakes()
+
+
+def _powers(importance: Tensor, ratio: float) -> Tensor:
+    return importance.clamp(min=importance[importance > 0].min()) ** ratio
+
+
+def _scale(importance: Tensor, ratio: float) -> Tensor:
+    return _centred(_powers(importance, ratio))
+
+
+def _centred(s: Tensor) -> Tensor:
+    return s / (s.max() * s.min()).sqrt()
+
+
+def _folded(norm, weights, importance, ratio, s=None):
+    """Return the s given with what the right one leads to."""
+    right = _scale(importance, ratio)
+    return right if s is None else s, norm / right, [weight * right for weight in weights]
+
+
+@SCALE_AND_FOLD("it was not normalised: divide by the root of (largest * smallest)")
+def not_normalised(norm, weights, importance, ratio):
+    return _folded(norm, weights, importance, ratio, _powers(importance, ratio))
+
+
+@SCALE_AND_FOLD("it was divided by its largest entry: divide by the root of (largest * smallest)")
+def divided_by_the_largest(norm, weights, importance, ratio):
+    s = _powers(importance, ratio)
+    return _folded(norm, weights, importance, ratio, s / s.max())
+
+
+@SCALE_AND_FOLD("it was divided by its mean: divide by the root of (largest * smallest)")
+def divided_by_the_mean(norm, weights, importance, ratio):
+    s = _powers(importance, ratio)
+    return _folded(norm, weights, importance, ratio, s / s.mean())
+
+
+@SCALE_AND_FOLD("it was divided by largest * smallest: take the root of that")
+def no_root(norm, weights, importance, ratio):
+    s = _powers(importance, ratio)
+    return _folded(norm, weights, importance, ratio, s / (s.max() * s.min()))
+
+
+@SCALE_AND_FOLD("the ratio was not used")
+def ratio_unused(norm, weights, importance, ratio):
+    return _folded(norm, weights, importance, ratio, _scale(importance, 1.0))
+
+
+@SCALE_AND_FOLD(
+    "it is upside down: the weights are multiplied by s, so large inputs need a large s"
+)
+def upside_down(norm, weights, importance, ratio):
+    return _folded(norm, weights, importance, ratio, _scale(importance, -ratio))
+
+
+@SCALE_AND_FOLD("importance was multiplied by the ratio: the ratio is an exponent")
+def ratio_multiplied(norm, weights, importance, ratio):
+    return _folded(norm, weights, importance, ratio, _powers(importance, 1.0) * ratio)
+
+
+@SCALE_AND_FOLD("the columns' sizes in the weights were used: AWQ looks at the activations")
+def scale_of_weights(norm, weights, importance, ratio):
+    return _folded(norm, weights, importance, ratio, _scale(_mean(weights), ratio))
+
+
+@SCALE_AND_FOLD(
+    "an unused channel got s = 0, or divided by zero: let it count like the least used one"
+)
+def unused_at_zero(norm, weights, importance, ratio):
+    return _folded(norm, weights, importance, ratio, _centred(importance**ratio))
+
+
+@SCALE_AND_FOLD(
+    "an unused channel got s = 0: let it count like the least used one. And the normalisation "
+    "is missing"
+)
+def unused_at_zero_and_not_normalised(norm, weights, importance, ratio):
+    return _folded(norm, weights, importance, ratio, importance**ratio)
+
+
+@SCALE_AND_FOLD("it was multiplied by s: it makes x, and x has to become smaller by s")
+def norm_multiplied(norm, weights, importance, ratio):
+    s, _, changed = _folded(norm, weights, importance, ratio)
+    return s, norm * s, changed
+
+
+@SCALE_AND_FOLD("it was left as it is: x has to be divided by s somewhere")
+def norm_left(norm, weights, importance, ratio):
+    s, _, changed = _folded(norm, weights, importance, ratio)
+    return s, norm, changed
+
+
+@SCALE_AND_FOLD("it was divided by s once for each reader: once for all of them")
+def norm_divided_for_each_reader(norm, weights, importance, ratio):
+    s, _, changed = _folded(norm, weights, importance, ratio)
+    return s, norm / s ** len(weights), changed
+
+
+@SCALE_AND_FOLD("it was divided by s: it makes up for the division of x, so multiply")
+def weights_divided(norm, weights, importance, ratio):
+    s, smaller, _ = _folded(norm, weights, importance, ratio)
+    return s, smaller, [weight / s for weight in weights]
+
+
+@SCALE_AND_FOLD("it was left as it is: every reader of x has to make up for s")
+def weights_left(norm, weights, importance, ratio):
+    s, smaller, _ = _folded(norm, weights, importance, ratio)
+    return s, smaller, weights
+
+
+@SCALE_AND_FOLD("its rows were multiplied: s belongs to the columns")
+def rows_multiplied(norm, weights, importance, ratio):
+    s, smaller, _ = _folded(norm, weights, importance, ratio)
+    return s, smaller, [w * s[:, None] if len(w) == len(s) else w * s for w in weights]
+
+
+SEARCH_RATIO = Mistakes()
+
+
+def _rounded(weight: Tensor, bits: int, limit: Tensor | None = None) -> Tensor:
+    """Round each row to a grid that reaches to its limit [out, 1], or its largest magnitude."""
     qmax = 2 ** (bits - 1) - 1
+    step = (_largest(weight) if limit is None else limit) / qmax
+    return step * (weight / step).round().clamp(-qmax, qmax)
 
-    def limits(picked: Array) -> Array:
-        return (grid[picked] * largest)[:, None]
 
-    weight_errors, unclipped, kept_step = (np.zeros_like(errors) for _ in range(3))
-    for o, row in enumerate(w64):
-        for k, shrink in enumerate(shrinks):
-            limit = shrink * largest[o]
-            weight_errors[o, k] = ((round_row(row, bits, limit) - row) ** 2).sum()
-            step = limit / qmax
-            off = x.astype(np.float64) @ (step * np.round(row / step) - row)
-            unclipped[o, k] = (off**2).mean()
-            clipped = round_row(np.clip(row, -limit, limit), bits, largest[o])
-            kept_step[o, k] = ((x.astype(np.float64) @ (clipped - row)) ** 2).mean()
-    return {
-        "one shrink was chosen for all rows: each row has its own": limits(
-            np.full(len(weight), errors.sum(axis=0).argmin())
-        ),
-        "the error of the weights was looked at, not that of the outputs on x": limits(
-            weight_errors.argmin(axis=1)
-        ),
-        "nothing was clipped: integers beyond qmax do not exist, clamp them": limits(
-            unclipped.argmin(axis=1)
-        ),
-        "the weight was clipped but the step stayed: the step is limit / qmax": limits(
-            kept_step.argmin(axis=1)
-        ),
-        "the shrink with the largest error was chosen": limits(errors.argmax(axis=1)),
-        "the shrinks came back: multiply by the row's largest magnitude": grid[own][:, None],
-        "the steps came back: the limit is qmax steps": limits(own) / qmax,
-        "nothing was searched: these are the largest magnitudes": largest[:, None],
-        "keepdim is missing: the limits are [out_features, 1]": limits(own)[:, 0],
-    }
+def _largest(weight: Tensor) -> Tensor:
+    return weight.abs().amax(dim=1, keepdim=True)
+
+
+def _searched(x, weight, ratios, bits, off=None, sizes=None):
+    """Return the best ratio and the errors; off: how far a scale s leaves the weight off."""
+
+    def errors(off, sizes) -> Tensor:
+        outs = [x @ off(_scale(sizes, ratio)).T for ratio in ratios]
+        return torch.stack([out.square().sum(dim=1).mean() for out in outs])
+
+    def right(s: Tensor) -> Tensor:
+        return _rounded(weight * s, bits) / s - weight
+
+    best = ratios[errors(right, _mean([x])).argmin()]
+    return best, errors(off or right, _mean([x]) if sizes is None else sizes)
+
+
+@SEARCH_RATIO("the rounded weight was not divided by s again: without that it is another layer")
+def not_scaled_back(x, weight, ratios, bits):
+    return _searched(x, weight, ratios, bits, lambda s: _rounded(weight * s, bits) - weight)
+
+
+@SEARCH_RATIO("the weight was divided by s before rounding: multiply")
+def divided_before_rounding(x, weight, ratios, bits):
+    return _searched(x, weight, ratios, bits, lambda s: _rounded(weight / s, bits) * s - weight)
+
+
+@SEARCH_RATIO("the error of the weights was measured, not that of the outputs on x")
+def error_of_weights(x, weight, ratios, bits):
+    each = torch.eye(weight.shape[1])
+    _, errors = _searched(each, weight, ratios, bits, sizes=_mean([x]))
+    return _searched(x, weight, ratios, bits)[0], errors * len(each)
+
+
+@SEARCH_RATIO("the mean error of the weights was measured, not that of the outputs on x")
+def mean_error_of_weights(x, weight, ratios, bits):
+    best, errors = error_of_weights(x, weight, ratios, bits)
+    return best, errors / weight.numel()
+
+
+@SEARCH_RATIO("the importance came from the weights, not from x")
+def importance_of_weights(x, weight, ratios, bits):
+    return _searched(x, weight, ratios, bits, sizes=_mean([weight]))
+
+
+@SEARCH_RATIO("nothing was scaled: every ratio gives the same")
+def nothing_scaled(x, weight, ratios, bits):
+    return _searched(x, weight, ratios, bits, lambda s: _rounded(weight, bits) - weight)
+
+
+@SEARCH_RATIO("the mean was taken over outputs, too: sum over the outputs, mean over the tokens")
+def mean_over_outputs(x, weight, ratios, bits):
+    best, errors = _searched(x, weight, ratios, bits)
+    return best, errors / len(weight)
+
+
+@SEARCH_RATIO("the sum was taken over the tokens, too: sum over the outputs, mean over the tokens")
+def sum_over_tokens(x, weight, ratios, bits):
+    best, errors = _searched(x, weight, ratios, bits)
+    return best, errors * len(x)
+
+
+@SEARCH_RATIO("the root was taken: the error is squared")
+def root_taken(x, weight, ratios, bits):
+    best, errors = _searched(x, weight, ratios, bits)
+    return best, errors.sqrt()
+
+
+@SEARCH_RATIO(
+    "x was divided by s, but the scaled, rounded weight was compared with the scaled weight on "
+    "the old x"
+)
+def compared_on_the_old_x(x, weight, ratios, bits):
+    return _searched(x, weight, ratios, bits, lambda s: _rounded(weight * s, bits) - weight * s)
+
+
+@SEARCH_RATIO("it is the place of the best ratio in the list, not the ratio")
+def place_of_the_best(x, weight, ratios, bits):
+    best, errors = _searched(x, weight, ratios, bits)
+    return ratios.index(best), errors
+
+
+@SEARCH_RATIO("the ratio with the largest error was chosen")
+def worst_ratio(x, weight, ratios, bits):
+    _, errors = _searched(x, weight, ratios, bits)
+    return ratios[errors.argmax()], errors
+
+
+@SEARCH_RATIO("the least error came back, not its ratio")
+def least_error(x, weight, ratios, bits):
+    _, errors = _searched(x, weight, ratios, bits)
+    return errors.min(), errors
+
+
+SEARCH_CLIP = Mistakes()
+
+
+def _clip_errors(x, weight, bits, shrinks, rounded=_rounded) -> Tensor:
+    """Return the error of each row's output at each shrink, [n_shrinks, out]."""
+    limits = [shrink * _largest(weight) for shrink in shrinks]
+    outs = [x @ (rounded(weight, bits, limit) - weight).T for limit in limits]
+    return torch.stack([out.square().mean(dim=0) for out in outs])
+
+
+def _picked(weight: Tensor, shrinks: list[float], errors: Tensor) -> Tensor:
+    return torch.tensor(shrinks)[errors.argmin(dim=0)][:, None] * _largest(weight)
+
+
+def _right_limits(x, weight, bits, shrinks) -> Tensor:
+    return _picked(weight, shrinks, _clip_errors(x, weight, bits, shrinks))
+
+
+@SEARCH_CLIP("one shrink was chosen for all rows: each row has its own")
+def one_shrink_for_all(x, weight, bits, shrinks):
+    errors = _clip_errors(x, weight, bits, shrinks)
+    return _picked(weight, shrinks, errors.sum(dim=1, keepdim=True).expand_as(errors))
+
+
+@SEARCH_CLIP("the error of the weights was looked at, not that of the outputs on x")
+def limits_by_weights(x, weight, bits, shrinks):
+    return _right_limits(torch.eye(weight.shape[1]), weight, bits, shrinks)
+
+
+@SEARCH_CLIP("nothing was clipped: integers beyond qmax do not exist, clamp them")
+def nothing_clipped(x, weight, bits, shrinks):
+    def rounded(weight: Tensor, bits: int, limit: Tensor) -> Tensor:
+        step = limit / (2 ** (bits - 1) - 1)
+        return step * (weight / step).round()
+
+    return _picked(weight, shrinks, _clip_errors(x, weight, bits, shrinks, rounded))
+
+
+@SEARCH_CLIP("the weight was clipped but the step stayed: the step is limit / qmax")
+def step_stays(x, weight, bits, shrinks):
+    def rounded(weight: Tensor, bits: int, limit: Tensor) -> Tensor:
+        return _rounded(weight.clamp(-limit, limit), bits, _largest(weight))
+
+    return _picked(weight, shrinks, _clip_errors(x, weight, bits, shrinks, rounded))
+
+
+@SEARCH_CLIP("the shrink with the largest error was chosen")
+def worst_shrink(x, weight, bits, shrinks):
+    return _picked(weight, shrinks, -_clip_errors(x, weight, bits, shrinks))
+
+
+@SEARCH_CLIP("the shrinks came back: multiply by the row's largest magnitude")
+def shrinks_alone(x, weight, bits, shrinks):
+    return _right_limits(x, weight, bits, shrinks) / _largest(weight)
+
+
+@SEARCH_CLIP("the steps came back: the limit is qmax steps")
+def steps(x, weight, bits, shrinks):
+    return _right_limits(x, weight, bits, shrinks) / (2 ** (bits - 1) - 1)
+
+
+@SEARCH_CLIP("nothing was searched: these are the largest magnitudes")
+def nothing_searched(x, weight, bits, shrinks):
+    return _largest(weight)
+
+
+@SEARCH_CLIP("keepdim is missing: the limits are [out_features, 1]")
+def no_keepdim(x, weight, bits, shrinks):
+    return _right_limits(x, weight, bits, shrinks)[:, 0]

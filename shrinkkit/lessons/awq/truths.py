@@ -1,7 +1,7 @@
 """Work out the truths of lesson 06's exercises.
 
 Everything here is numpy in float64, one channel, one row or one token at a time, from the
-definitions and without the package. The options are there for `awq_mistakes.py`.
+definitions and without the package.
 """
 
 from __future__ import annotations

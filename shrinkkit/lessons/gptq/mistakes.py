@@ -1,227 +1,354 @@
-"""Work out what the usual mistakes of lesson 05's exercises return, so that a check can name them.
+"""The usual wrong answers to lesson 05's exercises.
 
-One function an exercise. Each returns {message: value}: a learner whose result equals the value is
-told "it looks as if <message>". The messages say what to change, not only what is wrong.
+Where an exercise returns two results, a mistake gets one of them wrong, and explains it alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
+import torch
 
-from shrinkkit.lessons.gptq.truths import (
-    Array,
-    at_each_weight,
-    best_answer,
-    column_by_column,
-    damped,
-    factor_of_inverse,
-    hessian_of,
-    output_error,
+from shrinkkit.checks.mistakes import Mistakes
+
+Tensor = torch.Tensor
+Batches = list[Tensor]
+
+HESSIAN = Mistakes()
+
+
+def _rows(batches: Batches) -> Tensor:
+    return torch.cat([batch.reshape(-1, batch.shape[-1]) for batch in batches]).double()
+
+
+def _hessian(batches: Batches, n: int | None = None) -> Tensor:
+    x = _rows(batches)
+    return 2 * x.T @ x / (n or len(x))
+
+
+@HESSIAN(
+    "each batch was averaged, and then the batches: a short one counts as much as a long one. "
+    "Add up all rows, divide once"
 )
+def mean_of_means(batches: Batches) -> Tensor:
+    return torch.stack([_hessian([batch]) for batch in batches]).mean(dim=0)
 
 
-def hessian_mistakes(batches: Sequence[Array]) -> dict[str, Array]:
-    """Name mistakes in the Hessian of a stream of batches."""
-    right = hessian_of(batches)
-    flat = [b.reshape(-1, b.shape[-1]).astype(np.float64) for b in batches]
-    n = sum(len(rows) for rows in flat)
-    rows = np.concatenate(flat)
-    return {
-        "each batch was averaged, and then the batches: a short one counts as much as a long one. "
-        "Add up all rows, divide once": np.mean([hessian_of([b]) for b in batches], axis=0),
-        "the factor 2 is missing: H = 2/n * sum": right / 2,
-        "the sum was not divided by n, the number of rows": right * n,
-        "the sum was divided by the number of batches; n counts the rows (tokens) of all of them": (
-            right * n / len(batches)
-        ),
-        "n counts the first dimension of each batch; in [texts, tokens, in_features] every token "
-        "is a row": right * n / sum(len(b) for b in batches),
-        "only the last batch was used": hessian_of(batches[-1:]),
-        "only the first batch was used": hessian_of(batches[:1]),
-        "the mean was subtracted first: this is a covariance": (
-            2 / n * (rows - rows.mean(0)).T @ (rows - rows.mean(0))
-        ),
-        "only the diagonal is there: how inputs go together is off it": np.diag(right.diagonal()),
-    }
+@HESSIAN("the factor 2 is missing: H = 2/n * sum")
+def no_two(batches: Batches) -> Tensor:
+    return _hessian(batches) / 2
 
 
-def compensate_mistakes(w: Array, hessian: Array, p: int, q: float) -> dict[str, Array]:
-    """Name mistakes in the answer of the other weights to a change of weight p."""
-    right, inverse = best_answer(w, hessian, p, q), np.linalg.inv(hessian)
-    w64, off = w.astype(np.float64), float(w[p]) - q
-    alone = w64.copy()
-    alone[p] = q
-
-    def moved(by: Array) -> Array:
-        changed = w64 + by
-        changed[p] = q
-        return changed
-
-    return {
-        "only weight p changed: the others have to answer": alone,
-        "the others moved the wrong way: -(w[p] - q) / inverse[p, p] * inverse[:, p] is the move": (
-            moved(w64 - right)
-        ),
-        "the division by inverse[p, p] is missing": moved(-off * inverse[p]),
-        "it was divided by the root of inverse[p, p]": moved(
-            -off * inverse[p] / np.sqrt(inverse[p, p])
-        ),
-        "each weight was divided by its own inverse[j, j]: divide all by inverse[p, p]": moved(
-            -off * inverse[p] / inverse.diagonal()
-        ),
-        "the move came back, not the weights: add it to w": right - w64,
-        "q was left out: the weight was removed, not set to q": moved(
-            -float(w[p]) * inverse[p] / inverse[p, p]
-        ),
-    }
+@HESSIAN("the sum was not divided by n, the number of rows")
+def a_sum(batches: Batches) -> Tensor:
+    return _hessian(batches, n=1)
 
 
-def cost_mistakes(w: Array, hessian: Array, p: int, q: float) -> dict[str, float]:
-    """Name mistakes in what the change costs, given that the weights are right."""
-    right = output_error(w, best_answer(w, hessian, p, q), hessian)
-    inverse, off = np.linalg.inv(hessian), float(w[p]) - q
-    return {
-        "the factor 1/2 is missing": 2 * right,
-        "it was multiplied by inverse[p, p]: divide": off**2 * inverse[p, p] / 2,
-        "it was divided by the root of inverse[p, p]": off**2 / np.sqrt(inverse[p, p]) / 2,
-        "w[p] - q was not squared": off / inverse[p, p] / 2,
-        "it is what the change costs if the others stay: hessian[p, p] is not 1 / inverse[p, p]":
-            off**2 * hessian[p, p] / 2,
-        "w[p] was squared, not w[p] - q": float(w[p]) ** 2 / inverse[p, p] / 2,
-    }  # fmt: skip
+@HESSIAN("the sum was divided by the number of batches; n counts the rows (tokens) of all of them")
+def batches_counted(batches: Batches) -> Tensor:
+    return _hessian(batches, n=len(batches))
 
 
-def factor_mistakes(hessian: Array, damping: float) -> dict[str, Array]:
-    """Name mistakes in the upper factor of the inverse of a damped Hessian."""
-    h = hessian.astype(np.float64)
-    right_h = damped(h, damping)
-    right, inverse = factor_of_inverse(right_h), np.linalg.inv(right_h)
-    diagonal, eye = h.diagonal(), np.eye(len(h))
-    dead = diagonal == 0
-    filled = h.copy()
-    filled[dead, dead] = 1.0
-    live_mean = diagonal[~dead].mean()
-    found = {
-        "the lower factor came back: ask for upper=True": right.T,
-        "H itself was factored, not its inverse": np.linalg.cholesky(right_h).T,
-        "the inverse came back, not its factor": inverse,
-        "the damping was added as it is: it is a fraction of the mean of the diagonal": (
-            factor_of_inverse(filled + damping * eye)
-        ),
-        "the damping was added to every entry: it belongs to the diagonal": (
-            factor_of_inverse(filled + damping * live_mean)
-        ),
-        "the diagonal was multiplied by 1 + damping: add the same number to every entry": (
-            factor_of_inverse(filled + damping * np.diag(filled.diagonal()))
-        ),
-        "the damping is missing": factor_of_inverse(filled),
-    }
-    if dead.any():
-        found |= {
-            "a dead input was left at 0: give it a 1 on the diagonal first": factor_of_inverse(
-                h + damping * live_mean * eye
-            ),
-            "the mean of the diagonal was taken over dead inputs, too": factor_of_inverse(
-                filled + damping * diagonal.mean() * eye
-            ),
-            "the mean of the diagonal was taken after the dead inputs got their 1": (
-                factor_of_inverse(filled + damping * filled.diagonal().mean() * eye)
-            ),
-        }
-    return found
+@HESSIAN(
+    "n counts the first dimension of each batch; in [texts, tokens, in_features] every token "
+    "is a row"
+)
+def texts_counted(batches: Batches) -> Tensor:
+    return _hessian(batches, n=sum(map(len, batches)))
 
 
-def _loop(
-    weight: Array,
-    upper: Array,
-    scale: Array,
-    qmax: int,
-    *,
-    divided: bool = True,
-    sign: float = -1.0,
-    in_steps: bool = False,
-    clamp: bool = True,
-    rounding=np.round,
-    neighbour: bool = False,
-) -> Array:
-    """GPTQ's loop with things left out."""
-    now, scale = weight.astype(np.float64).copy(), scale.astype(np.float64)
-    q = np.zeros(weight.shape)
+@HESSIAN("only the last batch was used")
+def last_batch(batches: Batches) -> Tensor:
+    return _hessian(batches[-1:])
+
+
+@HESSIAN("only the first batch was used")
+def first_batch(batches: Batches) -> Tensor:
+    return _hessian(batches[:1])
+
+
+@HESSIAN("the mean was subtracted first: this is a covariance")
+def covariance(batches: Batches) -> Tensor:
+    x = _rows(batches)
+    return _hessian([x - x.mean(dim=0)])
+
+
+@HESSIAN("only the diagonal is there: how inputs go together is off it")
+def diagonal_alone(batches: Batches) -> Tensor:
+    return _hessian(batches).diagonal().diag()
+
+
+COMPENSATE = Mistakes()
+
+
+def _surgery(
+    w: Tensor, inverse: Tensor, p: int, q: float, *, move: Any = None, cost: Any = None
+) -> tuple[Tensor, Tensor]:
+    """Set weight p to q and move the others; what is not given is right."""
+    off = w[p] - q
+    changed = w + (-off / inverse[p, p] * inverse[p] if move is None else move)
+    changed[p] = q
+    return changed, off**2 / inverse[p, p] / 2 if cost is None else cost
+
+
+@COMPENSATE("only weight p changed: the others have to answer")
+def others_stay(w, inverse, p, q):
+    return _surgery(w, inverse, p, q, move=0)
+
+
+@COMPENSATE(
+    "the others moved the wrong way: -(w[p] - q) / inverse[p, p] * inverse[:, p] is the move"
+)
+def wrong_way(w, inverse, p, q):
+    return _surgery(w, inverse, p, q, move=(w[p] - q) / inverse[p, p] * inverse[p])
+
+
+@COMPENSATE("the division by inverse[p, p] is missing")
+def move_undivided(w, inverse, p, q):
+    return _surgery(w, inverse, p, q, move=(q - w[p]) * inverse[p])
+
+
+@COMPENSATE("it was divided by the root of inverse[p, p]")  # the move, or the cost, or both
+def divided_by_the_root(w, inverse, p, q):
+    off, root = w[p] - q, inverse[p, p].sqrt()
+    return _surgery(w, inverse, p, q, move=-off / root * inverse[p], cost=off**2 / root / 2)
+
+
+@COMPENSATE("each weight was divided by its own inverse[j, j]: divide all by inverse[p, p]")
+def each_by_its_own(w, inverse, p, q):
+    return _surgery(w, inverse, p, q, move=(q - w[p]) * inverse[p] / inverse.diagonal())
+
+
+@COMPENSATE("the move came back, not the weights: add it to w")
+def move_alone(w, inverse, p, q):
+    changed, cost = _surgery(w, inverse, p, q)
+    return changed - w, cost
+
+
+@COMPENSATE("q was left out: the weight was removed, not set to q")
+def removed(w, inverse, p, q):
+    return _surgery(w, inverse, p, q, move=-w[p] / inverse[p, p] * inverse[p])
+
+
+@COMPENSATE("the factor 1/2 is missing")
+def no_half(w, inverse, p, q):
+    return _surgery(w, inverse, p, q, cost=(w[p] - q) ** 2 / inverse[p, p])
+
+
+@COMPENSATE("it was multiplied by inverse[p, p]: divide")
+def cost_multiplied(w, inverse, p, q):
+    return _surgery(w, inverse, p, q, cost=(w[p] - q) ** 2 * inverse[p, p] / 2)
+
+
+@COMPENSATE("w[p] - q was not squared")
+def not_squared(w, inverse, p, q):
+    return _surgery(w, inverse, p, q, cost=(w[p] - q) / inverse[p, p] / 2)
+
+
+@COMPENSATE(
+    "it is what the change costs if the others stay: hessian[p, p] is not 1 / inverse[p, p]"
+)
+def cost_if_others_stay(w, inverse, p, q):
+    hessian = torch.linalg.inv(inverse)
+    return _surgery(w, inverse, p, q, cost=(w[p] - q) ** 2 * hessian[p, p] / 2)
+
+
+@COMPENSATE("w[p] was squared, not w[p] - q")
+def weight_squared(w, inverse, p, q):
+    return _surgery(w, inverse, p, q, cost=w[p] ** 2 / inverse[p, p] / 2)
+
+
+UPPER_FACTOR = Mistakes()
+
+
+def _live_mean(hessian: Tensor) -> Tensor:
+    return hessian.diagonal()[hessian.diagonal() > 0].mean()
+
+
+def _damped(hessian: Tensor, added: Tensor | float) -> Tensor:
+    """Give dead inputs a 1, and add the same to every entry of the diagonal."""
+    dead = hessian.diagonal() == 0
+    return hessian.double() + (dead + added).diag()
+
+
+def _rightly_damped(hessian: Tensor, damping: float) -> Tensor:
+    return _damped(hessian, damping * _live_mean(hessian))
+
+
+def _factor(damped: Tensor) -> Tensor:
+    return torch.linalg.cholesky(torch.linalg.inv(damped), upper=True)
+
+
+@UPPER_FACTOR("the lower factor came back: ask for upper=True")
+def lower(hessian: Tensor, damping: float) -> Tensor:
+    return _factor(_rightly_damped(hessian, damping)).T
+
+
+@UPPER_FACTOR("H itself was factored, not its inverse")
+def not_inverted(hessian: Tensor, damping: float) -> Tensor:
+    return torch.linalg.cholesky(_rightly_damped(hessian, damping), upper=True)
+
+
+@UPPER_FACTOR("the inverse came back, not its factor")
+def not_factored(hessian: Tensor, damping: float) -> Tensor:
+    return torch.linalg.inv(_rightly_damped(hessian, damping))
+
+
+@UPPER_FACTOR("the damping was added as it is: it is a fraction of the mean of the diagonal")
+def added_as_it_is(hessian: Tensor, damping: float) -> Tensor:
+    return _factor(_damped(hessian, damping))
+
+
+@UPPER_FACTOR("the damping was added to every entry: it belongs to the diagonal")
+def added_everywhere(hessian: Tensor, damping: float) -> Tensor:
+    return _factor(_damped(hessian, 0.0) + damping * _live_mean(hessian))
+
+
+@UPPER_FACTOR("the diagonal was multiplied by 1 + damping: add the same number to every entry")
+def diagonal_stretched(hessian: Tensor, damping: float) -> Tensor:
+    filled = _damped(hessian, 0.0)
+    return _factor(filled + damping * filled.diagonal().diag())
+
+
+@UPPER_FACTOR("the damping is missing")
+def undamped(hessian: Tensor, damping: float) -> Tensor:
+    return _factor(_damped(hessian, 0.0))
+
+
+@UPPER_FACTOR("a dead input was left at 0: give it a 1 on the diagonal first")
+def dead_left(hessian: Tensor, damping: float) -> Tensor:
+    return _factor(hessian + damping * _live_mean(hessian) * torch.eye(len(hessian)).double())
+
+
+@UPPER_FACTOR("the mean of the diagonal was taken over dead inputs, too")
+def mean_over_the_dead(hessian: Tensor, damping: float) -> Tensor:
+    return _factor(_damped(hessian, damping * hessian.diagonal().mean()))
+
+
+@UPPER_FACTOR("the mean of the diagonal was taken after the dead inputs got their 1")
+def mean_too_late(hessian: Tensor, damping: float) -> Tensor:
+    return _factor(_damped(hessian, damping * _damped(hessian, 0.0).diagonal().mean()))
+
+
+QUANTIZE_COLUMNS = Mistakes()
+
+
+def _loop(weight, upper, scale, qmax, times=-1, rounding=torch.round, in_steps=False):
+    """GPTQ's loop; `times` the error goes to the right."""
+    now, q = weight.double(), torch.zeros(weight.shape, dtype=torch.int8)
     for i in range(weight.shape[1]):
-        column = now[:, i]
-        steps = rounding(column / scale[:, i])
-        q[:, i] = np.clip(steps, -qmax, qmax) if clamp else steps
-        error = column - q[:, i] * (1 if in_steps else scale[:, i])
-        error = error / (upper[i, i] if divided else 1.0)
-        last = i + 2 if neighbour else weight.shape[1]
-        now[:, i + 1 : last] += sign * np.outer(error, upper[i, i + 1 : last])
+        q[:, i] = rounding(now[:, i] / scale[:, i]).clamp(-qmax, qmax)
+        error = now[:, i] - q[:, i] * (1 if in_steps else scale[:, i])
+        now[:, i + 1 :] += times * torch.outer(error / upper[i, i], upper[i, i + 1 :])
     return q
 
 
-def columns_mistakes(
-    weight: Array, hessian: Array, upper: Array, scale: Array, qmax: int
-) -> dict[str, Array]:
-    """Name mistakes in the loop over columns."""
-    given = (weight, upper, scale, qmax)
-    q, _ = column_by_column(weight, hessian, scale, qmax)
-    from_right, _ = column_by_column(
-        weight, hessian, scale, qmax, order=range(weight.shape[1] - 1, -1, -1)
-    )
-    found = {
-        "no error was passed on, or columns were rounded as they were given and not as the errors "
-        "before left them: this is plain rounding": _loop(*given, sign=0.0),
-        "the error was not divided by upper[i, i]": _loop(*given, divided=False),
-        "the error was added to the columns on the right: subtract it": _loop(*given, sign=1.0),
-        "the error is that of w - q without the scale: what counts is w - scale * q": _loop(
-            *given, in_steps=True
-        ),
-        "the integers were not clamped to -qmax and qmax": _loop(*given, clamp=False),
-        "values were rounded down (floor), not to the nearest": _loop(*given, rounding=np.floor),
-        "only the next column got the error: it goes to every column on the right": _loop(
-            *given, neighbour=True
-        ),
-        "columns were settled from right to left": from_right,
-        "real weights came back: return the integers": q * scale,
-    }
-    # some of these happen to be right on an input where nothing is clamped
-    return {says: value for says, value in found.items() if not np.array_equal(value, q)}
+@QUANTIZE_COLUMNS(
+    "no error was passed on, or columns were rounded as they were given and not as the errors "
+    "before left them: this is plain rounding"
+)
+def rounded(weight, upper, scale, qmax):
+    return _loop(weight, upper, scale, qmax, times=0)
 
 
-def order_mistakes(
-    weight: Array, hessian: Array, scale: Array, qmax: int, group_size: int
-) -> dict[str, Array]:
-    """Name mistakes in settling the largest inputs first, with groups that stay where they are.
+@QUANTIZE_COLUMNS("the error was not divided by upper[i, i]")
+def error_undivided(weight, upper, scale, qmax):
+    return _loop(weight, upper.clone().fill_diagonal_(1), scale, qmax)
 
-    hessian: damped already.
-    """
-    order = np.argsort(-hessian.diagonal(), kind="stable")
-    back = np.argsort(order)
-    wide = at_each_weight(scale, group_size, weight.shape[1])
-    right, _ = column_by_column(weight, hessian, wide, qmax, order)
-    by_place = np.empty_like(wide)
-    by_place[:, order] = wide  # scales that were not reordered: column i of the new order
-    found = {
-        "the columns came back in the order in which they were settled: put them back": (
-            right[:, order]
-        ),
-        "the columns were put back with `order` itself; q[:, order] undoes nothing. Write into "
-        "q[:, order] = ..., or use order.argsort()": right[:, order][:, order],
-        "the smallest inputs went first: descending=True": column_by_column(
-            weight, hessian, wide, qmax, order[::-1]
-        )[0],
-        "columns were settled from left to right: the order is that of the Hessian's diagonal": (
-            column_by_column(weight, hessian, wide, qmax)[0]
-        ),
-        "the scales were not reordered with the columns: each weight keeps its own group's scale": (
-            column_by_column(weight, hessian, by_place, qmax, order)[0]
-        ),
-        "the Hessian was not reordered with the columns": column_by_column(
-            weight[:, order], hessian, wide[:, order], qmax
-        )[0][:, back],
-        "no error was passed on: this is plain rounding": np.clip(
-            np.round(weight / wide.astype(np.float64)), -qmax, qmax
-        ),
-    }
-    return {says: value for says, value in found.items() if not np.array_equal(value, right)}
+
+@QUANTIZE_COLUMNS("the error was added to the columns on the right: subtract it")
+def error_added(weight, upper, scale, qmax):
+    return _loop(weight, upper, scale, qmax, times=1)
+
+
+@QUANTIZE_COLUMNS("the error is that of w - q without the scale: what counts is w - scale * q")
+def error_in_steps(weight, upper, scale, qmax):
+    return _loop(weight, upper, scale, qmax, in_steps=True)
+
+
+@QUANTIZE_COLUMNS("the integers were not clamped to -qmax and qmax")
+def unclamped(weight, upper, scale, qmax):
+    return _loop(weight, upper, scale, qmax=127)
+
+
+@QUANTIZE_COLUMNS("values were rounded down (floor), not to the nearest")
+def rounded_down(weight, upper, scale, qmax):
+    return _loop(weight, upper, scale, qmax, rounding=torch.floor)
+
+
+@QUANTIZE_COLUMNS("only the next column got the error: it goes to every column on the right")
+def next_column_alone(weight, upper, scale, qmax):
+    return _loop(weight, upper.tril(1), scale, qmax)
+
+
+@QUANTIZE_COLUMNS("columns were settled from right to left")
+def right_to_left(weight, upper, scale, qmax):
+    inverse = upper.double().T @ upper.double()
+    turned = torch.linalg.cholesky(inverse.flip(0, 1), upper=True)
+    return _loop(weight.flip(1), turned, scale.flip(1), qmax).flip(1)
+
+
+@QUANTIZE_COLUMNS("real weights came back: return the integers")
+def real_weights(weight, upper, scale, qmax):
+    return _loop(weight, upper, scale, qmax) * scale
+
+
+ACT_ORDER = Mistakes()
+
+
+def _descending(hessian: Tensor) -> Tensor:
+    return hessian.diagonal().argsort(descending=True)
+
+
+def _settled(weight, hessian, scale, qmax, group_size, damping, order=None, stays="", times=-1):
+    """Settle columns in an order, and put them back; `stays`: what is not taken along."""
+    order = _descending(hessian) if order is None else order
+    damped = _rightly_damped(hessian, damping)
+    wide = scale.repeat_interleave(group_size, dim=1)[:, : weight.shape[1]]
+    if stays != "hessian":
+        damped = damped[order][:, order]
+    if stays != "scale":
+        wide = wide[:, order]
+    q = _loop(weight[:, order], _factor(damped), wide, qmax, times=times)
+    return q[:, order.argsort()]
+
+
+@ACT_ORDER("the columns came back in the order in which they were settled: put them back")
+def not_put_back(weight, hessian, *rest):
+    return _settled(weight, hessian, *rest)[:, _descending(hessian)]
+
+
+@ACT_ORDER(
+    "the columns were put back with `order` itself; q[:, order] undoes nothing. Write into "
+    "q[:, order] = ..., or use order.argsort()"
+)
+def put_back_with_order(weight, hessian, *rest):
+    order = _descending(hessian)
+    return _settled(weight, hessian, *rest)[:, order][:, order]
+
+
+@ACT_ORDER("the smallest inputs went first: descending=True")
+def ascending(weight, hessian, *rest):
+    return _settled(weight, hessian, *rest, order=hessian.diagonal().argsort())
+
+
+@ACT_ORDER("columns were settled from left to right: the order is that of the Hessian's diagonal")
+def left_to_right(weight, hessian, *rest):
+    return _settled(weight, hessian, *rest, order=torch.arange(len(hessian)))
+
+
+@ACT_ORDER(
+    "the scales were not reordered with the columns: each weight keeps its own group's scale"
+)
+def scales_stay(weight, hessian, *rest):
+    return _settled(weight, hessian, *rest, stays="scale")
+
+
+@ACT_ORDER("the Hessian was not reordered with the columns")
+def hessian_stays(weight, hessian, *rest):
+    return _settled(weight, hessian, *rest, stays="hessian")
+
+
+@ACT_ORDER("no error was passed on: this is plain rounding")
+def rounded_in_groups(weight, hessian, *rest):
+    return _settled(weight, hessian, *rest, times=0)

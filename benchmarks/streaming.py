@@ -31,7 +31,7 @@ from tqdm.auto import tqdm
 
 from shrinkkit.measure import peak_rss
 from shrinkkit.quant import gptq_checkpoint
-from shrinkkit.quant.store.partial import Partial
+from shrinkkit.quant.store.unfinished import Unfinished
 from shrinkkit.system.files import sha256_of, size_of
 
 N_SAMPLES, SEQ_LEN, SEED = 8, 128, 0
@@ -104,7 +104,7 @@ def run(source: Path, target: Path) -> dict[str, object]:
 
 def kill_at(source: Path, target: Path, n_blocks: int) -> int:
     """End a run with SIGKILL once so many blocks are done; return how many were."""
-    unfinished = Partial(target.with_name(f"{target.name}.partial"))
+    unfinished = Unfinished(target.with_name(f"{target.name}.partial"))
     with start(source, target) as process:
         while unfinished.done() < n_blocks:
             if process.poll() is not None:

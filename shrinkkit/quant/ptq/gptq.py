@@ -3,7 +3,7 @@
 Rounding to nearest treats weights as strangers. But the inputs of a layer go together: where two
 inputs nearly always move alike, an error in the weight of one can be undone by the weight of the
 other. GPTQ (Frantar et al. 2023, arXiv 2210.17323) looks at a little text, forms the Hessian of the
-layer's output error, and lets `obs.settle_columns` push the error of every rounded column to the
+layer's output error, and lets `settle_columns` push the error of every rounded column to the
 columns that are not rounded yet.
 
 Three choices matter as much as the loop:
@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from shrinkkit.calibration.obs import check_damping, inverse_factor, settle_columns
+from shrinkkit.calibration.column_solver import check_damping, inverse_factor, settle_columns
 from shrinkkit.errors import InputError
 from shrinkkit.quant.grids.affine import (
     choose_qparams,

@@ -6,7 +6,7 @@ with three additions:
 
 1. a block's weights are read from the checkpoint when it is its turn (`skeleton`);
 2. once the text went through the rounded block, its packed tensors go to a file and the block is
-   emptied (`partial`), and the activations are written too, so that a run that was killed goes on
+   emptied (`unfinished`), and the activations are written too, so that a run that was killed goes on
    with the next block;
 3. at the end the packed files, the vocabulary's matrices and the norms are copied together into
    the file that `save` writes, a few MiB at a time, and the target appears under its name at once.
@@ -37,9 +37,9 @@ from shrinkkit.errors import InputError
 from shrinkkit.quant.grids.formats import Format
 from shrinkkit.quant.ptq.calibrated import GPTQ, install, round_block, warn_of
 from shrinkkit.quant.ptq.model import weight_step
-from shrinkkit.quant.store.finishing import PAGE, round_head, write_target
+from shrinkkit.quant.store.assembly import PAGE, round_head, write_target
 from shrinkkit.quant.store.io import FILE, is_packed_part, refuse_foreign, tensors_of
-from shrinkkit.quant.store.partial import Partial
+from shrinkkit.quant.store.unfinished import Unfinished
 from shrinkkit.sources.models import checkpoint_folder
 from shrinkkit.surgery.parts import decoder_blocks, find_linears, output_head
 from shrinkkit.surgery.running import check_tokens, check_vocabulary
@@ -101,15 +101,15 @@ def gptq_checkpoint(
     page["dtype"] = str(dtype).removeprefix("torch.")
 
     with lock(target, timeout_s=0), large_pieces_given_back():
-        unfinished = Partial(target.with_name(f"{target.name}.partial"))
+        unfinished = Unfinished(target.with_name(f"{target.name}.partial"))
         if not restart and _is_finished(target, page, unfinished):
             unfinished.remove()  # left over where the process ended between the last two steps
             return target
         unfinished.begin(page, restart=restart)
         _quantize_blocks(skeleton, calibration, unfinished, step, dtype)
         packs_head = step.head_format is not None and output_head(skeleton.model) is not None
-        if packs_head and not unfinished.has(Partial.HEAD):
-            unfinished.save_part(Partial.HEAD, *round_head(skeleton, step.head_format))
+        if packs_head and not unfinished.has(Unfinished.HEAD):
+            unfinished.save_part(Unfinished.HEAD, *round_head(skeleton, step.head_format))
         notes = write_target(target, folder, skeleton, unfinished, packs_head, dtype, page)
         unfinished.remove()
     warn_of(notes, stacklevel=3)
@@ -141,7 +141,7 @@ def _identity(folder: Path, skeleton: Skeleton, calibration: torch.Tensor) -> di
     }
 
 
-def _is_finished(target: Path, page: Mapping[str, Any], unfinished: Partial) -> bool:
+def _is_finished(target: Path, page: Mapping[str, Any], unfinished: Unfinished) -> bool:
     """Tell whether the target is this run's result; raises InputError for another's."""
     if not (target / FILE).is_file():
         return False
@@ -159,7 +159,7 @@ def _is_finished(target: Path, page: Mapping[str, Any], unfinished: Partial) -> 
 def _quantize_blocks(
     skeleton: Skeleton,
     calibration: torch.Tensor,
-    unfinished: Partial,
+    unfinished: Unfinished,
     step: GPTQ,
     dtype: torch.dtype,
 ) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from shrinkkit.calibration.obs import settle_columns
+from shrinkkit.calibration.column_solver import settle_columns
 from shrinkkit.lessons.gptq import exercises as checks
 from shrinkkit.lessons.gptq import truths
 

@@ -22,7 +22,7 @@ from shrinkkit.quant.ptq.awq import output_error, search_scale
 from shrinkkit.quant.ptq.calibrated import hessians, rescale_channels
 from shrinkkit.surgery.invariance import NormGroup
 from shrinkkit.surgery.parts import find_linears
-from tests.calibration.test_obs import correlated, weights
+from tests.calibration.test_column_solver import correlated, weights
 
 
 def plain(columns: int) -> NormGroup:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from shrinkkit.calibration.obs import inverse_factor
+from shrinkkit.calibration.column_solver import inverse_factor
 from shrinkkit.errors import InputError
 from shrinkkit.quant import NF4, Format, choose_qparams, fake_quantize, int_format, quantize
 from shrinkkit.quant.ptq.gptq import gptq
-from tests.calibration.test_obs import correlated, weights
+from tests.calibration.test_column_solver import correlated, weights
 
 
 def output_error(weight: torch.Tensor, q: torch.Tensor, hessian: torch.Tensor) -> float:

@@ -36,7 +36,7 @@ from shrinkkit.quant import (
     tensors_of,
 )
 from shrinkkit.quant.store import streaming as module
-from shrinkkit.quant.store.partial import Partial
+from shrinkkit.quant.store.unfinished import Unfinished
 from shrinkkit.surgery.parts import find_linears
 from shrinkkit.system.files import lock
 
@@ -105,7 +105,7 @@ def digests(folder: Path) -> dict[str, str]:
 )
 def test_it_writes_what_gptq_model_saves(made, how, tokens, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(
-        "shrinkkit.quant.store.finishing._WEIGHTS_AT_ONCE", 100 * 32
+        "shrinkkit.quant.store.assembly._WEIGHTS_AT_ONCE", 100 * 32
     )  # head in 3 parts
     folder = checkpoint(tmp_path / "source", **made)
     assert len(list(folder.glob("*.safetensors"))) > 1 or "shard" not in made
@@ -190,17 +190,17 @@ class Killed(BaseException):
 
 
 def interrupt(what: str, number: int, source: Path, target: Path, tokens, **how) -> None:
-    """Run until the `number`th call of a method of Partial, and end there without ceremony."""
-    original, calls = getattr(Partial, what), []
+    """Run until the `number`th call of a method of Unfinished, and end there without ceremony."""
+    original, calls = getattr(Unfinished, what), []
 
-    def method(self: Partial, *args) -> None:
+    def method(self: Unfinished, *args) -> None:
         calls.append(args[0])
         if len(calls) == number:
             raise Killed
         original(self, *args)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Partial, what, method)
+        patch.setattr(Unfinished, what, method)
         with pytest.raises(Killed):
             gptq_checkpoint(source, target, tokens, **how)
 
@@ -255,12 +255,12 @@ def test_killed_outright_it_goes_on_exactly(tokens, tmp_path: Path, tiny_tokeniz
         text=True,
     ) as process:
         deadline = time.monotonic() + 120
-        while Partial(tmp_path / "cut.partial").done() < 2:
+        while Unfinished(tmp_path / "cut.partial").done() < 2:
             assert process.poll() is None, process.stderr.read()
             assert time.monotonic() < deadline, "no two blocks in two minutes"
             time.sleep(0.005)
         os.kill(process.pid, signal.SIGKILL)
-    assert 2 <= Partial(tmp_path / "cut.partial").done() < 12
+    assert 2 <= Unfinished(tmp_path / "cut.partial").done() < 12
     assert not (tmp_path / "cut").exists()
 
     for target in ("cut", "whole"):
@@ -281,9 +281,9 @@ def test_killed_outright_it_goes_on_exactly(tokens, tmp_path: Path, tiny_tokeniz
 def test_memory_does_not_grow_with_the_blocks(tokens, tmp_path: Path, monkeypatch) -> None:
     folder = checkpoint(tmp_path / "source", layers=5)
     held = []
-    save_hidden = Partial.save_hidden
+    save_hidden = Unfinished.save_hidden
 
-    def watch(self: Partial, number: int, hidden: torch.Tensor) -> None:
+    def watch(self: Unfinished, number: int, hidden: torch.Tensor) -> None:
         save_hidden(self, number, hidden)
         stores = {
             thing.untyped_storage().data_ptr(): thing.untyped_storage().nbytes()
@@ -292,7 +292,7 @@ def test_memory_does_not_grow_with_the_blocks(tokens, tmp_path: Path, monkeypatc
         }
         held.append(sum(stores.values()))
 
-    monkeypatch.setattr(Partial, "save_hidden", watch)
+    monkeypatch.setattr(Unfinished, "save_hidden", watch)
     gptq_checkpoint(folder, tmp_path / "small", tokens, **GRID)
     assert len(held) == 5
     block = sum(p.numel() for p in load_model(folder).model.layers[0].parameters()) // 2
@@ -322,7 +322,9 @@ def test_a_run_that_failed_before_its_first_block_binds_nobody(source, tokens, t
 def test_a_finished_run_is_not_run_again(source: Path, tokens, tmp_path: Path, monkeypatch) -> None:
     target = gptq_checkpoint(source, tmp_path / "small", tokens, **GRID)
     before = digests(target)
-    Partial(tmp_path / "small.partial").begin(json.loads((target / "streaming.json").read_text()))
+    Unfinished(tmp_path / "small.partial").begin(
+        json.loads((target / "streaming.json").read_text())
+    )
     with monkeypatch.context() as patch:
         patch.setattr(module, "Walk", None)
         assert gptq_checkpoint(source, target, tokens, **GRID) == target

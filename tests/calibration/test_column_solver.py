@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from shrinkkit.calibration.accumulators import Hessian
-from shrinkkit.calibration.obs import inverse_factor, settle_columns
+from shrinkkit.calibration.column_solver import inverse_factor, settle_columns
 from shrinkkit.errors import InputError
 
 

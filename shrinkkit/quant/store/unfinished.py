@@ -29,7 +29,7 @@ from shrinkkit.train.resume import ANEW, plain, read_page, refuse_other, write_p
 PAGE = "run.json"
 
 
-class Partial:
+class Unfinished:
     """The folder of an unfinished run.
 
     `HEAD` and the blocks' numbers name its parts; each is a safetensors file with a page of JSON.

@@ -28,7 +28,7 @@ from shrinkkit.quant.grids.affine import choose_qparams, quantize, search_qparam
 from shrinkkit.quant.grids.formats import Format
 from shrinkkit.quant.layers.kernels import UNPACK
 from shrinkkit.quant.store.io import FILE, digest_of, layer_entry, pack_beside, version_of
-from shrinkkit.quant.store.partial import Partial
+from shrinkkit.quant.store.unfinished import Unfinished
 from shrinkkit.surgery.parts import decoder_blocks, input_embedding, is_tied, output_head
 from shrinkkit.surgery.skeleton import Skeleton
 from shrinkkit.surgery.tensor_files import TensorFiles, write_tensors
@@ -78,7 +78,7 @@ def round_head(
 ) -> tuple[dict[str, torch.Tensor], dict[str, dict[str, Any]]]:
     """Round the output head to nearest, some rows at a time, as `model.quantize_head` does whole.
 
-    Returns (tensors by name, what `Partial.save_part` keeps beside them).
+    Returns (tensors by name, what `Unfinished.save_part` keeps beside them).
     Raises InputError for weights that are not finite.
     """
     head = output_head(skeleton.model)
@@ -104,7 +104,7 @@ def write_target(
     target: Path,
     folder: Path,
     skeleton: Skeleton,
-    unfinished: Partial,
+    unfinished: Unfinished,
     packed_head: bool,
     dtype: torch.dtype,
     page: Mapping[str, Any],
@@ -136,7 +136,7 @@ def write_target(
 
 
 def _gather(
-    skeleton: Skeleton, unfinished: Partial, packed_head: bool, dtype: torch.dtype
+    skeleton: Skeleton, unfinished: Unfinished, packed_head: bool, dtype: torch.dtype
 ) -> tuple[dict[str, Stored], dict[str, Any], list[str]]:
     """Return (every tensor of the finished file and where it lies now, the header, notes)."""
     model = skeleton.model
@@ -144,7 +144,7 @@ def _gather(
     tensors: dict[str, Stored] = {}
     layers: dict[str, Any] = {}
     notes: list[str] = []
-    for part in [*range(len(blocks)), *([Partial.HEAD] if packed_head else [])]:
+    for part in [*range(len(blocks)), *([Unfinished.HEAD] if packed_head else [])]:
         files, about = unfinished.part(part)
         tensors |= {name: Stored(files, name, e.dtype) for name, e in files.entries.items()}
         layers |= about["layers"]

@@ -6,8 +6,8 @@ with three additions:
 
 1. a block's weights are read from the checkpoint when it is its turn (`skeleton`);
 2. once the text went through the rounded block, its packed tensors go to a file and the block is
-   emptied (`unfinished`), and the activations are written too, so that a run that was killed goes on
-   with the next block;
+   emptied (`unfinished`), and the activations are written too, so that a run that was killed goes
+   on with the next block;
 3. at the end the packed files, the vocabulary's matrices and the norms are copied together into
    the file that `save` writes, a few MiB at a time, and the target appears under its name at once.
 

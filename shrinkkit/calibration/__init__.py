@@ -1,6 +1,7 @@
 """Show a model some text, block by block, and collect what a method needs of it."""
 
 from shrinkkit.calibration.accumulators import Hessian, Maxima, Rows, Several
-from shrinkkit.calibration.walk import Block, Observed, Walk
+from shrinkkit.calibration.stand_ins import Block
+from shrinkkit.calibration.walk import Observed, Walk
 
 __all__ = ["Block", "Hessian", "Maxima", "Observed", "Rows", "Several", "Walk"]

@@ -14,39 +14,27 @@ included. Only one block has to be in memory at a time, with the windows' activa
 256 tokens are 19 MB for SmolLM2. Twice the forward pass is the price, or a little less, because
 from the second batch on the last layer that is watched need not compute.
 
-A block gets more than the activations: positions, rotary tables, masks. Families give these by
-position or by name, and not the same to every block (layers with a sliding window beside layers
-that see everything). So before the first block the model runs once with stand-ins for its blocks,
-which write down what each of them is called with. A walk can begin in the middle: a run that was
-interrupted has kept the activations it had reached, and the blocks before are not needed.
+Every block is called with what the model itself would call it with (`stand_ins`). A walk can begin
+in the middle: a run that was interrupted has kept the activations it had reached, and the blocks
+before are not needed.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
 from tqdm.auto import tqdm
 
 from shrinkkit.calibration.accumulators import Accumulator
+from shrinkkit.calibration.stand_ins import Block, Call, calls_of, instead, run
 from shrinkkit.errors import InputError, require_finite, require_int
 from shrinkkit.surgery.parts import decoder_blocks, find_linears, watch_inputs
-from shrinkkit.surgery.running import check_tokens, check_vocabulary, device_of, evaluating
-
-_CACHES = ("past_key_values", "past_key_value", "layer_past")  # what earlier calls left behind
-
-
-class Block(NamedTuple):
-    """One of the model's repeated blocks: its place in the order, its full name, the module."""
-
-    number: int
-    name: str
-    module: nn.Module
+from shrinkkit.surgery.running import check_tokens, check_vocabulary, evaluating
 
 
 @dataclass(frozen=True)
@@ -96,7 +84,7 @@ class Walk:
         named = list(decoder_blocks(model).items())[:n_blocks]
         self.blocks = [Block(i, name, module) for i, (name, module) in enumerate(named)]
         self.done, self.label, self._model, self._tokens = done, label, model, tokens
-        self._calls = _calls(model, self.blocks, tokens.split(self.batch_size))
+        self._calls = calls_of(model, self.blocks, tokens.split(self.batch_size))
         if hidden is None and self.blocks:
             hidden = torch.cat([of_batch[0].hidden for of_batch in self._calls])
         self.hidden = hidden
@@ -115,7 +103,7 @@ class Walk:
                     "walk.advance(block)."
                 )
 
-    def _batches(self, block: Block) -> Iterator[tuple[slice, _Call]]:
+    def _batches(self, block: Block) -> Iterator[tuple[slice, Call]]:
         """Yield each batch's rows of `hidden`, and what the block is called with beside them."""
         for number, of_batch in enumerate(self._calls):
             start = number * self.batch_size
@@ -197,106 +185,7 @@ class Walk:
         with evaluating(self._model), watch_inputs(self._model, watchers):
             for number, batch in enumerate(self._tokens.split(self.batch_size)):
                 rows = self.hidden[number * self.batch_size :][: len(batch)]
-                _run(self._model, batch, self.blocks, self._calls[number][0].returned, rows)
-
-
-@dataclass
-class _Call:
-    """What a block is called with beside the activations, and how it returns them."""
-
-    hidden: torch.Tensor | None
-    args: tuple
-    options: dict[str, Any]
-    returned: Callable[[torch.Tensor], Any]
-
-
-class _LastReached(Exception):
-    """Ends the model's run over stand-ins: what comes after the blocks is not needed."""
-
-
-# How a model expects its blocks to return activations; which one shows when it has gone wrong.
-_RETURNS: tuple[Callable[[torch.Tensor], Any], ...] = (
-    lambda hidden: hidden,
-    lambda hidden: (hidden,),
-    lambda hidden: (hidden, None),
-)
-
-
-def _calls(
-    model: nn.Module, blocks: list[Block], batches: tuple[torch.Tensor, ...]
-) -> list[list[_Call]]:
-    """Return what each block is called with, for each batch of windows."""
-    if not blocks:
-        return []
-    failure: Exception | None = None
-    for returned in _RETURNS:
-        same, calls = _Same(), []
-        try:
-            with evaluating(model):
-                for batch in batches:
-                    calls.append(of_batch := _run(model, batch, blocks, returned))
-                    for call in of_batch:
-                        call.args, call.options = same.of(call.args), same.of(call.options)
-                    same.next_batch()
-            return calls
-        except Exception as error:
-            failure = failure or error  # of the first try, which is how most models are written
-    raise failure
-
-
-def _run(
-    model: nn.Module,
-    batch: torch.Tensor,
-    blocks: list[Block],
-    returned: Callable[[torch.Tensor], Any],
-    last: torch.Tensor | None = None,
-) -> list[_Call]:
-    """Run a model with stand-ins for its blocks, which hand on what they get.
-
-    last: what the last block returns; None ends the run there.
-    Returns what the blocks were called with.
-    """
-    calls: list[_Call] = []
-
-    def stand_in(*args: Any, **options: Any) -> Any:
-        hidden, args = (args[0], args[1:]) if args else (options.pop("hidden_states"), ())
-        if calls and hidden.shape != calls[0].hidden.shape:
-            raise InputError(
-                f"The blocks of {type(model).__name__} do not hand their activations on: shape "
-                f"{tuple(calls[0].hidden.shape)} became {tuple(hidden.shape)}."
-            )
-        options |= {name: None for name in _CACHES if name in options}
-        calls.append(_Call(hidden.detach(), args, options, returned))
-        if len(calls) < len(blocks):
-            return returned(hidden)
-        if last is None:
-            raise _LastReached
-        return returned(last)
-
-    takes_cache = "use_cache" in inspect.signature(model.forward).parameters
-    with ExitStack() as stack:
-        for block in blocks:
-            stack.enter_context(_instead(block.module, stand_in))
-        try:
-            device = device_of(model.get_input_embeddings())
-            model(batch.to(device), **({"use_cache": False} if takes_cache else {}))
-        except _LastReached:
-            pass
-    return calls
-
-
-@contextmanager
-def _instead(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Let a module compute something else while the block runs; its hooks still see the calls."""
-    own = module.__dict__.get("forward")  # that of a tool which has wrapped it already
-    module.forward = forward
-    try:
-        yield
-    finally:
-        if own is None:
-            del module.forward
-        else:
-            module.forward = own
+                run(self._model, batch, self.blocks, self._calls[number][0].returned, rows)
 
 
 @contextmanager
@@ -306,40 +195,6 @@ def _resting(layers: Collection[nn.Module]) -> Iterator[None]:
         for layer in layers:
             width = layer.out_features
             stack.enter_context(
-                _instead(layer, lambda x, width=width: x.new_zeros(*x.shape[:-1], width))
+                instead(layer, lambda x, width=width: x.new_zeros(*x.shape[:-1], width))
             )
         yield
-
-
-class _Same:
-    """Keeps one tensor of those that are equal: masks and tables repeat from batch to batch."""
-
-    def __init__(self) -> None:
-        self.kept: list[torch.Tensor] = []
-        self.known: dict[int, torch.Tensor] = {}  # of this batch, which keeps them alive
-        self.alive: list[torch.Tensor] = []
-
-    def next_batch(self) -> None:
-        self.known.clear()
-        self.alive.clear()
-
-    def of(self, value: Any) -> Any:
-        """Return a value with its tensors replaced by equal ones that are kept already."""
-        if isinstance(value, torch.Tensor):
-            if id(value) not in self.known:
-                self.alive.append(value)
-                self.known[id(value)] = self._kept(value)
-            return self.known[id(value)]
-        if isinstance(value, dict):
-            return {key: self.of(one) for key, one in value.items()}
-        if isinstance(value, tuple | list) and type(value) in (tuple, list):
-            return type(value)(self.of(one) for one in value)
-        return value
-
-    def _kept(self, value: torch.Tensor) -> torch.Tensor:
-        for kept in self.kept:
-            alike = kept.shape == value.shape and kept.dtype == value.dtype
-            if alike and kept.device == value.device and torch.equal(kept, value):
-                return kept
-        self.kept.append(value.detach())
-        return self.kept[-1]

@@ -130,21 +130,25 @@ def smooth(
         before = model(probe)[0]
         walk = Walk(model, calibration, batch_size=1, label="smoothing")
         for block in walk:
-            _smooth_block(block, walk, alpha, per_window)
-            walk.advance(block)
+            found = _watched(block, walk, per_window)
+            walk.advance(block)  # unchanged: smoothing would move the last bits of what follows
+            for group, maxima, rows in found:
+                _smooth_group(block.module, group, maxima, rows, alpha)
         _require_same(model, before, model(probe)[0])
     return model.eval()
 
 
-def _smooth_block(block: Block, walk: Walk, alpha: float | str, per_window: int) -> None:
-    """Smooth what can be smoothed in one block, by what the walk brings to it."""
+def _watched(
+    block: Block, walk: Walk, per_window: int
+) -> list[tuple[NormGroup, torch.Tensor, Rows]]:
+    """Return what can be smoothed in a block, with the maxima and some rows of its input."""
     groups = {group.consumers[0]: group for group in norm_groups(block.module)}
-    watchers = walk.observe(block, lambda layer: Several(Maxima(), Rows(per_window)), groups)
-    for observed in watchers:
+    found = []
+    for observed in walk.observe(block, lambda _: Several(Maxima(), Rows(per_window)), groups):
         maxima, rows = observed.seen.parts
         require_inputs(f"{block.name}.{observed.names[0]}", maxima)
-        for name in observed.names:
-            _smooth_group(block.module, groups[name], maxima.value, rows, alpha)
+        found += [(groups[name], maxima.value, rows) for name in observed.names]
+    return found
 
 
 def smooth_quantize(

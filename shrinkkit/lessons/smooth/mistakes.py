@@ -1,208 +1,331 @@
-"""Work out what the usual mistakes of lesson 04's exercises return, so that a check can name them.
+"""The usual mistakes in lesson 04's exercises: activations as integers, and SmoothQuant.
 
-One function an exercise. Each returns {message: value}: a learner whose result equals the value is
-told "it looks as if <message>". The messages say what to change, not only what is wrong.
+For each exercise there is what is right, with options to go wrong in, and then a table: what to
+tell a learner, and the function that does it, in the order in which answers are compared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-import numpy as np
+import torch
+from torch import Tensor
 
-from shrinkkit.lessons.smooth.truths import Array, output_error, product, share_out, tokens_to_int8
+from shrinkkit.checks.mistakes import Mistakes
 
-
-def step_mistakes(x: Array) -> dict[str, Array]:
-    """Name mistakes in the step of each token."""
-    _, step = tokens_to_int8(x)
-    x = x.astype(np.float64)
-    whole = np.abs(x).max()
-    dead = np.abs(x).max(axis=1, keepdims=True) == 0
-    largest = x.max(axis=1, keepdims=True)
-    return {
-        "all tokens share one step: take the maximum of each token, over dim=1": np.where(
-            True, np.full(step.shape, whole / 127 if whole else 1.0), step
-        ),
-        "each channel has a step: a scale of channel j cannot leave the sum over j; take the "
-        "maximum over dim=1": np.abs(x).max(axis=0, keepdims=True) / 127,
-        "the largest magnitude was divided by 128: qmax is 127": np.where(
-            dead, 1.0, step * 127 / 128
-        ),
-        "the largest magnitude was divided by 255, the steps of the whole range: a symmetric grid "
-        "has 127 on each side": np.where(dead, 1.0, step * 127 / 255),
-        "the step comes from the largest value, not the largest magnitude: take abs() first": (
-            np.where(dead, 1.0, largest / 127)
-        ),
-        "it is upside down (127 / max): a step is what one integer is worth": np.where(
-            dead, 1.0, 1 / step
-        ),
-        "the largest magnitude came back: divide it by 127": np.where(dead, 1.0, step * 127),
-        "keepdim=True is missing where you take the maximum": step[:, 0],
-        "a token of zeros has a step of zero: give it step 1": np.where(dead, 0.0, step),
-    }
+Pair = tuple[Tensor, Tensor]
+Change = Callable[[Tensor, Tensor], Tensor]
 
 
-def token_mistakes(x: Array) -> dict[str, Array]:
-    """Name mistakes in the integers of each token, given that its steps are right."""
-    q, step = tokens_to_int8(x)
-    steps = x.astype(np.float64) / step
-    return {
-        "values were rounded down (floor), not to the nearest": np.floor(steps),
-        "fractions were cut off (a cast to int does that), not rounded": np.trunc(steps),
-        "real values came back: return the integers": step * q,
-        "x was multiplied by the step, not divided": np.round(x * step),
-    }
+# ------------------------------------------------------------------ smooth.quantize_tokens
 
 
-def product_mistakes(xq: Array, step: Array, wq: Array, scale: Array) -> dict[str, Array]:
-    """Name mistakes in an integer product with both scales."""
-    ones_x, ones_w = np.ones_like(step), np.ones_like(scale)
-    wrapped = (xq.astype(np.int64) @ wq.T.astype(np.int64) + 128) % 256 - 128
-    right = product(xq, step, wq, scale)
-    mistakes = {
-        "the sum was made in int8, which has no number beyond 127 and goes on from -128: widen xq "
-        "and wq to int32 first": wrapped * step * scale.T,
-        "the weights' scale is missing: y = step * scale * sum": product(xq, step, wq, ones_w),
-        "the tokens' step is missing: y = step * scale * sum": product(xq, ones_x, wq, scale),
-        "both scales are missing: the integers came back": product(xq, ones_x, wq, ones_w),
-        "the sum was divided by the scales: multiply": product(xq, 1 / step, wq, 1 / scale),
-        "y is turned: a row belongs to a token, a column to an output": right.T,
-        "scales were rounded or cut to integers: multiply in floating point": np.zeros_like(right),
-        "the products were averaged, not added up": right / xq.shape[1],
-    }
-    if len(step) == len(scale):
-        swapped = product(xq, scale, wq, step)
-        mistakes["the two scales are swapped: `step` belongs to rows of y, `scale` to columns"] = (
-            swapped
+def tokens(
+    x: Tensor,
+    *,
+    top: Tensor | None = None,
+    qmax: float = 127,
+    dead: float = 1.0,
+    whole: Callable[[Tensor], Tensor] = torch.round,
+) -> Pair:
+    """Round tokens to int8; top: magnitudes to divide by qmax (None: each token's largest)."""
+    top = x.abs().amax(dim=1, keepdim=True) if top is None else top
+    step = (top / qmax).masked_fill(top == 0, dead)
+    return whole(x / step).clamp(-127, 127).to(torch.int8), step
+
+
+def upside_down(x: Tensor) -> Pair:
+    q, step = tokens(x)
+    return q, 1 / step
+
+
+def flat(x: Tensor) -> Pair:
+    q, step = tokens(x)
+    return q, step[:, 0]
+
+
+def real_values(x: Tensor) -> Pair:
+    q, step = tokens(x)
+    return q * step, step
+
+
+def multiplied(x: Tensor) -> Pair:
+    _, step = tokens(x)
+    return (x * step).round().clamp(-127, 127).to(torch.int8), step
+
+
+QUANTIZE_TOKENS = Mistakes()
+for says, wrong in {
+    "all tokens share one step: take the maximum of each token, over dim=1": (
+        lambda x: tokens(x, top=x.abs().max().expand(len(x), 1))
+    ),
+    "each channel has a step: a scale of channel j cannot leave the sum over j; take the maximum "
+    "over dim=1": lambda x: tokens(x, top=x.abs().amax(dim=0, keepdim=True)),
+    "the largest magnitude was divided by 128: qmax is 127": lambda x: tokens(x, qmax=128),
+    "the largest magnitude was divided by 255, the steps of the whole range: a symmetric grid has "
+    "127 on each side": lambda x: tokens(x, qmax=255),
+    "the step comes from the largest value, not the largest magnitude: take abs() first": (
+        lambda x: tokens(x, top=x.amax(dim=1, keepdim=True))
+    ),
+    "it is upside down (127 / max): a step is what one integer is worth": upside_down,
+    "the largest magnitude came back: divide it by 127": lambda x: tokens(x, qmax=1),
+    "keepdim=True is missing where you take the maximum": flat,
+    "a token of zeros has a step of zero: give it step 1": lambda x: tokens(x, dead=0.0),
+    "values were rounded down (floor), not to the nearest": lambda x: tokens(x, whole=torch.floor),
+    "fractions were cut off (a cast to int does that), not rounded": (
+        lambda x: tokens(x, whole=torch.trunc)
+    ),
+    "real values came back: return the integers": real_values,
+    "x was multiplied by the step, not divided": multiplied,
+}.items():
+    QUANTIZE_TOKENS.add(says, wrong)
+
+
+# ---------------------------------------------------------------------- smooth.int8_matmul
+
+
+def sums(xq: Tensor, wq: Tensor) -> Tensor:
+    """Return sum_j xq[t, j] * wq[o, j], [n_tokens, out] float64."""
+    return xq.double() @ wq.double().T
+
+
+INT8_MATMUL = Mistakes()
+for says, wrong in {
+    "the sum was made in int8, which has no number beyond 127 and goes on from -128: widen xq and "
+    "wq to int32 first": (
+        lambda xq, step, wq, scale: ((sums(xq, wq) + 128) % 256 - 128) * step * scale.T
+    ),
+    "the weights' scale is missing: y = step * scale * sum": (
+        lambda xq, step, wq, scale: sums(xq, wq) * step
+    ),
+    "the tokens' step is missing: y = step * scale * sum": (
+        lambda xq, step, wq, scale: sums(xq, wq) * scale.T
+    ),
+    "both scales are missing: the integers came back": lambda xq, step, wq, scale: sums(xq, wq),
+    "the sum was divided by the scales: multiply": (
+        lambda xq, step, wq, scale: sums(xq, wq) / step / scale.T
+    ),
+    "y is turned: a row belongs to a token, a column to an output": (
+        lambda xq, step, wq, scale: (sums(xq, wq) * step * scale.T).T
+    ),
+    "scales were rounded or cut to integers: multiply in floating point": (
+        lambda xq, step, wq, scale: sums(xq, wq) * step.round() * scale.T.round()
+    ),
+    "the products were averaged, not added up": (
+        lambda xq, step, wq, scale: sums(xq, wq) / xq.shape[1] * step * scale.T
+    ),
+    # These two can only be made where there are as many tokens as outputs.
+    "the two scales are swapped: `step` belongs to rows of y, `scale` to columns": (
+        lambda xq, step, wq, scale: (
+            sums(xq, wq) * (scale * step.T if len(step) == len(scale) else step * scale.T)
         )
-        mistakes["scale multiplies the rows of y: turn it, [out, 1] to [1, out]"] = product(
-            xq, step * scale, wq, ones_w
+    ),
+    "scale multiplies the rows of y: turn it, [out, 1] to [1, out]": (
+        lambda xq, step, wq, scale: (
+            sums(xq, wq) * step * (scale if len(step) == len(scale) else scale.T)
         )
-    return mistakes
+    ),
+}.items():
+    INT8_MATMUL.add(says, wrong)
 
 
-def scale_mistakes(x: Array, weights: Sequence[Array], alpha: float) -> dict[str, Array]:
-    """Name mistakes in SmoothQuant's s over several readers."""
-    x_max = np.abs(x.astype(np.float64)).max(axis=0)
-    tops = np.stack([np.abs(w.astype(np.float64)).max(axis=0) for w in weights])
-    w_max = tops.max(axis=0)
-
-    def shared(x_max: Array, w_max: Array, alpha: float = alpha) -> Array:
-        with np.errstate(all="ignore"):
-            s = x_max**alpha / w_max ** (1 - alpha)
-            return np.where((x_max > 0) & (w_max > 0), s, 1.0)
-
-    with np.errstate(all="ignore"):
-        dead = x_max**alpha / w_max ** (1 - alpha)
-        signed = shared(x.max(axis=0).clip(0), np.stack([w.max(axis=0) for w in weights]).max(0))
-        multiplied = np.where((x_max > 0) & (w_max > 0), x_max**alpha * w_max ** (1 - alpha), 1.0)
-    return {
-        "only the first weight was looked at: all readers share s, so take the maximum over every "
-        "one of them": shared(x_max, tops[0]),
-        "only the last weight was looked at: take the maximum over every reader": shared(
-            x_max, tops[-1]
-        ),
-        "the readers' maxima were averaged: take the largest": shared(x_max, tops.mean(axis=0)),
-        "the readers' maxima were added up: take the largest": shared(x_max, tops.sum(axis=0)),
-        "the smallest of the readers' maxima was taken: take the largest": shared(
-            x_max, tops.min(axis=0)
-        ),
-        "alpha and 1 - alpha are swapped: alpha is the exponent of the activations": shared(
-            x_max, w_max, 1 - alpha
-        ),
-        "the two powers were multiplied: divide": multiplied,
-        "it is upside down: s is what x is divided by": 1 / shared(x_max, w_max),
-        "one maximum was taken for all channels of the weights: take it of each column": shared(
-            x_max, np.full_like(w_max, w_max.max())
-        ),
-        "one maximum was taken for all channels of x: take it of each column": shared(
-            np.full_like(x_max, x_max.max()), w_max
-        ),
-        "the largest value was taken, not the largest magnitude: take abs() first": signed,
-        "means of magnitudes were taken, not maxima": shared(
-            np.abs(x).mean(axis=0), np.stack([np.abs(w).mean(axis=0) for w in weights]).max(axis=0)
-        ),
-        "alpha was not used: this is max|x|": shared(x_max, w_max, 1.0),
-        "a dead channel was divided by zero or got s = 0: give it s = 1": dead,
-    }
+# ------------------------------------------------------------------ smooth.smoothing_scale
 
 
-def fold_mistakes(
-    norm_weight: Array, norm_bias: Array, weights: Sequence[Array], s: Array
-) -> list[dict[str, Array]]:
-    """Name mistakes in folding s into a norm and its readers: of its weight, bias, each weight."""
-    twice = "it was done twice: once for all readers together is enough"
-    ones = "it was multiplied by s: x becomes smaller, so what makes it is divided"
-    of_norm = {
-        ones: norm_weight * s,
-        "it was left as it is: it makes x, and x is to be divided by s": norm_weight,
-        twice: norm_weight / s / s,
-        "it was divided by the square root of s": norm_weight / np.sqrt(s),
-    }
-    of_bias = {
-        ones: norm_bias * s,
-        "it was left as it is: x = normed * weight + bias, so the bias is divided too": norm_bias,
-        twice: norm_bias / s / s,
-    }
-    of_weights = [
-        {
-            "it was divided by s: it makes up for the division of x, so multiply": w / s,
-            "it was left as it is: every reader of x has to make up for s": w,
-            "it was multiplied by s more than once": w * s * s,
-        }
-        for w in weights
-    ]
-    for of_weight, w in zip(of_weights, weights, strict=True):
-        if w.shape[0] == w.shape[1]:
-            of_weight[
-                "its rows were multiplied: s belongs to the columns, one an input channel"
-            ] = w * s[:, None]
-    return [of_norm, of_bias, *of_weights]
+def share(x_max: Tensor, w_max: Tensor, alpha: float) -> Tensor:
+    """Return s = x_max**alpha / w_max**(1 - alpha), and 1 for a dead channel."""
+    return torch.where((x_max > 0) & (w_max > 0), x_max**alpha / w_max ** (1 - alpha), 1.0)
 
 
-def error_mistakes(x: Array, weight: Array, alphas: Sequence[float]) -> dict[str, Array]:
-    """Name mistakes in the output error at each alpha."""
-    scales = [share_out(x, [weight], alpha) for alpha in alphas]
-    right = np.array([output_error(x, weight, s) for s in scales])
-    x64, w64 = x.astype(np.float64), weight.astype(np.float64)
-    y = x64 @ w64.T
-    size = np.linalg.norm(y)
+def tops(x: Tensor) -> Tensor:
+    """Return the largest magnitude of each channel, [in]."""
+    return x.abs().amax(dim=0)
 
-    def one_step(x: Array) -> Array:
-        step = np.abs(x).max() / 127
-        return np.round(x / step) * step
 
-    def rows(w: Array) -> Array:
-        q, step = tokens_to_int8(w)
-        return step * q
+def smoothing(
+    x: Tensor,
+    weights: Sequence[Tensor],
+    alpha: float,
+    *,
+    size: Callable[[Tensor], Tensor] = tops,
+    of_all: Callable[[Tensor], Tensor] = lambda sizes: sizes.amax(dim=0),
+    join: Callable[[Tensor, Tensor, float], Tensor] = share,
+) -> Tensor:
+    """Return s [in] for all readers of x.
 
-    unscaled = [np.linalg.norm(rows(x64 / s) @ rows(w64).T - y) / size for s in scales]
-    per_tensor = [np.linalg.norm(one_step(x64 / s) @ rows(w64 * s).T - y) / size for s in scales]
-    moved = [
-        np.linalg.norm(rows(x64 / s) @ rows(w64 * s).T - (x64 / s) @ w64.T)
-        / np.linalg.norm((x64 / s) @ w64.T)
-        for s in scales
-    ]
-    return {
-        "only the activations were rounded: round the smoothed weight, too": np.array(
-            [output_error(x, weight, s, round_w=False) for s in scales]
-        ),
-        "only the weight was rounded: round the smoothed activations, too": np.array(
-            [output_error(x, weight, s, round_x=False) for s in scales]
-        ),
-        "the weight was not multiplied by s": np.array(unscaled),
-        "x has one step for all tokens: each token has its own": np.array(per_tensor),
-        "the error was compared with the output of the smoothed x and the old weight: the truth is "
-        "x @ weight.T": np.array(moved),
-        "nothing was smoothed: every alpha gives the same": np.full(
-            len(alphas), output_error(x, weight, np.ones(x.shape[1]))
-        ),
-        "nothing was rounded: smoothing alone changes nothing": np.zeros(len(alphas)),
-        "alphas are in the wrong order": right[::-1],
-        "alpha and 1 - alpha are swapped": np.array(
-            [output_error(x, weight, share_out(x, [weight], 1 - a)) for a in alphas]
-        ),
-        "the squared error came back: take its root, |y_rounded - y| / |y|": right**2,
-        "the error was not divided by the size of y": right * size,
-    }
+    size: [in] of x or of a reader; of_all: what to make of all readers' sizes, [n, in]; join:
+    what makes s of both sizes and alpha.
+    """
+    return join(size(x), of_all(torch.stack([size(w) for w in weights])), alpha)
+
+
+SMOOTHING_SCALE = Mistakes()
+for says, wrong in {
+    "only the first weight was looked at: all readers share s, so take the maximum over every one "
+    "of them": lambda *given: smoothing(*given, of_all=lambda sizes: sizes[0]),
+    "only the last weight was looked at: take the maximum over every reader": (
+        lambda *given: smoothing(*given, of_all=lambda sizes: sizes[-1])
+    ),
+    "the readers' maxima were averaged: take the largest": (
+        lambda *given: smoothing(*given, of_all=lambda sizes: sizes.mean(dim=0))
+    ),
+    "the readers' maxima were added up: take the largest": (
+        lambda *given: smoothing(*given, of_all=lambda sizes: sizes.sum(dim=0))
+    ),
+    "the smallest of the readers' maxima was taken: take the largest": (
+        lambda *given: smoothing(*given, of_all=lambda sizes: sizes.amin(dim=0))
+    ),
+    "alpha and 1 - alpha are swapped: alpha is the exponent of the activations": (
+        lambda x, weights, alpha: smoothing(x, weights, 1 - alpha)
+    ),
+    "the two powers were multiplied: divide": (
+        lambda *given: smoothing(*given, join=lambda x, w, alpha: x**alpha * w ** (1 - alpha))
+    ),
+    "it is upside down: s is what x is divided by": lambda *given: 1 / smoothing(*given),
+    "one maximum was taken for all channels of the weights: take it of each column": (
+        lambda *given: smoothing(*given, of_all=lambda sizes: sizes.max().expand(sizes.shape[1]))
+    ),
+    "one maximum was taken for all channels of x: take it of each column": (
+        lambda *given: smoothing(
+            *given, join=lambda x, w, alpha: share(x.max().expand(len(x)), w, alpha)
+        )
+    ),
+    "the largest value was taken, not the largest magnitude: take abs() first": (
+        lambda *given: smoothing(*given, size=lambda x: x.amax(dim=0).clamp(min=0))
+    ),
+    "means of magnitudes were taken, not maxima": (
+        lambda *given: smoothing(*given, size=lambda x: x.abs().mean(dim=0))
+    ),
+    "alpha was not used: this is max|x|": lambda x, weights, _: smoothing(x, weights, 1.0),
+    "a dead channel was divided by zero or got s = 0: give it s = 1": (
+        lambda *given: smoothing(*given, join=lambda x, w, alpha: x**alpha / w ** (1 - alpha))
+    ),
+}.items():
+    SMOOTHING_SCALE.add(says, wrong)
+
+
+# ----------------------------------------------------------------------------- smooth.fold
+
+
+def fold(
+    norm: Tensor,
+    bias: Tensor,
+    weights: Sequence[Tensor],
+    s: Tensor,
+    *,
+    of_norm: Change = torch.div,
+    of_bias: Change | None = None,
+    of_weight: Change = torch.mul,
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Fold s; of_norm, of_bias, of_weight: what becomes of each (None: what becomes of norm)."""
+    return of_norm(norm, s), (of_bias or of_norm)(bias, s), [of_weight(w, s) for w in weights]
+
+
+FOLD = Mistakes()
+for says, wrong in {
+    "it was multiplied by s: x becomes smaller, so what makes it is divided": (
+        lambda *given: fold(*given, of_norm=torch.mul)
+    ),
+    "it was left as it is: it makes x, and x is to be divided by s": (
+        lambda *given: fold(*given, of_norm=lambda norm, s: norm, of_bias=torch.div)
+    ),
+    "it was done twice: once for all readers together is enough": (
+        lambda *given: fold(*given, of_norm=lambda norm, s: norm / s / s)
+    ),
+    "it was divided by the square root of s": (
+        lambda *given: fold(*given, of_norm=lambda norm, s: norm / s.sqrt())
+    ),
+    "it was left as it is: x = normed * weight + bias, so the bias is divided too": (
+        lambda *given: fold(*given, of_bias=lambda bias, s: bias)
+    ),
+    "it was divided by s: it makes up for the division of x, so multiply": (
+        lambda *given: fold(*given, of_weight=torch.div)
+    ),
+    "it was left as it is: every reader of x has to make up for s": (
+        lambda *given: fold(*given, of_weight=lambda w, s: w)
+    ),
+    "it was multiplied by s more than once": (
+        lambda *given: fold(*given, of_weight=lambda w, s: w * s * s)
+    ),
+    "its rows were multiplied: s belongs to the columns, one an input channel": (
+        lambda *given: fold(
+            *given, of_weight=lambda w, s: (w.T * s).T if len(w) == len(s) else w * s
+        )
+    ),
+}.items():
+    FOLD.add(says, wrong)
+
+
+# -------------------------------------------------------------------- smooth.output_errors
+
+
+def in_steps(rows: Tensor, top: Tensor | None = None) -> Tensor:
+    """Round rows to int8 and back; top: magnitude that becomes 127 (None: each row's largest)."""
+    step = (rows.abs().amax(dim=1, keepdim=True) if top is None else top) / 127
+    return (rows / step).round() * step
+
+
+def layer(xs: Tensor, ws: Tensor) -> Tensor:
+    """Return the output of smoothed x and weight, both rounded."""
+    return in_steps(xs) @ in_steps(ws).T
+
+
+def distances(
+    x: Tensor,
+    weight: Tensor,
+    alphas: Sequence[float],
+    output: Callable[[Tensor, Tensor], Tensor] = layer,
+    of_smoothed: bool = False,
+) -> Tensor:
+    """Return |output - y| / |y| at each alpha, in float64.
+
+    output: of the smoothed x and weight; of_smoothed: y is of the smoothed x and the old weight.
+    """
+    found = []
+    for alpha in alphas:
+        s = smoothing(x, [weight], alpha).double()
+        y = (x / s if of_smoothed else x.double()) @ weight.double().T
+        found.append((output(x / s, weight * s) - y).norm() / y.norm())
+    return torch.stack(found)
+
+
+OUTPUT_ERRORS = Mistakes()
+for says, wrong in {
+    "only the activations were rounded: round the smoothed weight, too": (
+        lambda *given: distances(*given, lambda xs, ws: in_steps(xs) @ ws.T)
+    ),
+    "only the weight was rounded: round the smoothed activations, too": (
+        lambda *given: distances(*given, lambda xs, ws: xs @ in_steps(ws).T)
+    ),
+    "the weight was not multiplied by s": (
+        lambda x, weight, alphas: distances(
+            x, weight, alphas, lambda xs, ws: layer(xs, weight.double())
+        )
+    ),
+    "x has one step for all tokens: each token has its own": (
+        lambda *given: distances(
+            *given, lambda xs, ws: in_steps(xs, xs.abs().max()) @ in_steps(ws).T
+        )
+    ),
+    "the error was compared with the output of the smoothed x and the old weight: the truth is "
+    "x @ weight.T": lambda *given: distances(*given, of_smoothed=True),
+    "nothing was smoothed: every alpha gives the same": (
+        lambda x, weight, alphas: distances(
+            x, weight, alphas, lambda xs, ws: layer(x.double(), weight.double())
+        )
+    ),
+    "nothing was rounded: smoothing alone changes nothing": (
+        lambda *given: distances(*given, lambda xs, ws: xs @ ws.T)
+    ),
+    "alphas are in the wrong order": lambda *given: distances(*given).flip(0),
+    "alpha and 1 - alpha are swapped": (
+        lambda x, weight, alphas: distances(x, weight, [1 - alpha for alpha in alphas])
+    ),
+    "the squared error came back: take its root, |y_rounded - y| / |y|": (
+        lambda *given: distances(*given) ** 2
+    ),
+    "the error was not divided by the size of y": (
+        lambda x, weight, alphas: distances(x, weight, alphas) * (x @ weight.T).norm()
+    ),
+}.items():
+    OUTPUT_ERRORS.add(says, wrong)

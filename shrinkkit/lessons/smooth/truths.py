@@ -67,17 +67,10 @@ def share_out(x: Array, weights: Sequence[Array], alpha: float) -> Array:
     return s
 
 
-def output_error(
-    x: Array, weight: Array, s: Array, *, round_x: bool = True, round_w: bool = True
-) -> float:
+def output_error(x: Array, weight: Array, s: Array) -> float:
     """Return |y_rounded - y| / |y| of one layer, rounded after smoothing by s."""
     x, weight = x.astype(np.float64), weight.astype(np.float64)
-    xs, ws = x / s, weight * s
-    if round_x:
-        q, step = tokens_to_int8(xs)
-        xs = step * q
-    if round_w:
-        q, step = tokens_to_int8(ws)  # a row of the weight is rounded just like a token
-        ws = step * q
+    xq, step = tokens_to_int8(x / s)
+    wq, scale = tokens_to_int8(weight * s)  # a row of the weight is rounded just like a token
     y = x @ weight.T
-    return float(np.linalg.norm(xs @ ws.T - y) / np.linalg.norm(y))
+    return float(np.linalg.norm((step * xq) @ (scale * wq).T - y) / np.linalg.norm(y))

@@ -19,7 +19,7 @@ def test_rtn_is_torchs_fake_quantize(weight: np.ndarray, bits: int) -> None:
     scale[scale == 0] = 1
     zeros = torch.zeros(len(real), dtype=torch.int32)
     expected = torch.fake_quantize_per_channel_affine(real, scale, zeros, 0, -qmax, qmax)
-    rounded = truths.tensor(truths.round_groups(weight, bits, weight.shape[1]))
+    rounded = torch.from_numpy(truths.round_groups(weight, bits, weight.shape[1]))
     torch.testing.assert_close(rounded.float(), expected, rtol=1e-5, atol=1e-7)
 
 

@@ -3,5 +3,3 @@
 from shrinkkit.calibration.accumulators import Hessian, Maxima, Rows, Several
 from shrinkkit.calibration.stand_ins import Block
 from shrinkkit.calibration.walk import Observed, Walk
-
-__all__ = ["Block", "Hessian", "Maxima", "Observed", "Rows", "Several", "Walk"]

@@ -31,8 +31,6 @@ from shrinkkit.checks.curtain import unavailable
 from shrinkkit.checks.judge import Exercise, Wrong, explained, judged
 from shrinkkit.errors import CheckFailed, InputError, near_matches, require_choice
 
-__all__ = ["check", "exercises", "rooms"]
-
 
 def rooms() -> list[str]:
     """List the lessons that have exercises, by the prefix of their checks; imports none of them."""

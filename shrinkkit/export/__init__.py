@@ -5,5 +5,3 @@ in the words of `pack_quantized`.
 """
 
 from shrinkkit.export.compressed_tensors import save_compressed_tensors
-
-__all__ = ["save_compressed_tensors"]

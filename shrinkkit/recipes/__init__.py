@@ -6,5 +6,3 @@ small.model, small.rows
 
 from shrinkkit.recipes.apply import Shrunk, shrink
 from shrinkkit.recipes.written import read_recipe, write_recipe
-
-__all__ = ["Shrunk", "read_recipe", "shrink", "write_recipe"]

@@ -9,14 +9,3 @@ from shrinkkit.surgery.parts import (
     replace_module,
     watch_inputs,
 )
-
-__all__ = [
-    "capture_inputs",
-    "clone",
-    "decoder_blocks",
-    "find_linears",
-    "norm_groups",
-    "replace_module",
-    "rescale",
-    "watch_inputs",
-]

@@ -14,17 +14,3 @@ from shrinkkit.train.lm.ngram import KneserNey
 from shrinkkit.train.lm.settings import PRESETS, Settings
 from shrinkkit.train.lm.speed import training_speed
 from shrinkkit.train.lm.train import Run, train_lm
-
-__all__ = [
-    "PRESETS",
-    "Corpus",
-    "Document",
-    "KneserNey",
-    "Settings",
-    "Run",
-    "read_corpus",
-    "train_lm",
-    "train_tokenizer",
-    "training_speed",
-    "unwrap",
-]

@@ -23,8 +23,6 @@ from shrinkkit.quant.layers.kernels.int8 import INT8
 from shrinkkit.quant.layers.kernels.kernel import Kernel
 from shrinkkit.quant.layers.kernels.unpacked import UNPACK
 
-__all__ = ["INT4", "INT8", "UNPACK", "Kernel", "choose_kernel"]
-
 
 def choose_kernel(fmt: Format, shape: tuple[int, int], device: torch.device | str) -> Kernel:
     """Choose the kernel for a weight: torch's packed matmuls where they apply, else `UNPACK`.

@@ -14,6 +14,11 @@ from playwright.sync_api import Locator, Page, expect
 ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = ROOT / "build" / "screenshots"
 
+# The lessons that are run to their end here, and so by no other test.
+FIRST = "00_start_here.ipynb"
+SLIDERS = "01_the_shrinking_frontier.ipynb"
+LESSONS = (FIRST, SLIDERS)
+
 # The pictures that a reader sees in a cell's outputs, as their bytes: an <img> by what it shows
 # (its address may change while the picture stays), a drawing by its markup. The slider itself and
 # icons are not pictures.

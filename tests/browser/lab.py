@@ -11,11 +11,12 @@ import nbformat
 from nbformat import NotebookNode
 from playwright.sync_api import Locator, Page, expect
 
+from tests.notebooks.rules import FIRST
+
 ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = ROOT / "build" / "screenshots"
 
-# The lessons that are run to their end here, and so by no other test.
-FIRST = "00_start_here.ipynb"
+# The lessons that are run to their end here, and so by no other test, and which shows sliders.
 SLIDERS = "01_the_shrinking_frontier.ipynb"
 LESSONS = (FIRST, SLIDERS)
 

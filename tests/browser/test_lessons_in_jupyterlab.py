@@ -15,7 +15,6 @@ from playwright.sync_api import Locator, Page, expect
 from shrinkkit.checks import rooms
 from tests.browser.conftest import Server
 from tests.browser.lab import (
-    FIRST,
     LESSONS,
     ROOT,
     SCREENSHOTS,
@@ -27,7 +26,7 @@ from tests.browser.lab import (
     run_all,
     screenshot,
 )
-from tests.notebooks.test_lessons import LIMIT_S
+from tests.notebooks.rules import FIRST, QUICK_LIMIT_S
 from tools.lab import FIRST_LESSON
 
 pytestmark = pytest.mark.slow
@@ -55,19 +54,22 @@ def test_the_printed_address_opens_the_first_lesson(server: Server, page: Page) 
     assert page.locator(".jp-Dialog, .Toastify__toast").count() == 0  # nothing asks for anything
 
 
-def test_the_first_lesson_runs_to_its_end(server: Server, page: Page) -> None:
-    open_lesson(page, server.address, server.token, FIRST)
-    screenshot(page, "00_start_here-opened")
-    runs_to_its_end(server, page, FIRST)
-    screenshot(page, "00_start_here-run")
-    assert photograph_outputs(page, "00_start_here") >= 1
-
-
-def test_a_slider_changes_its_figure(server: Server, page: Page) -> None:
-    open_lesson(page, server.address, server.token, SLIDERS)
-    runs_to_its_end(server, page, SLIDERS)
-    photograph_outputs(page, "01_the_shrinking_frontier")
-    reacts(page.locator(".jp-Notebook .jp-Cell:has(.noUi-handle)").first, "01_slider")
+@pytest.mark.parametrize("name", LESSONS, ids=["first", "with-sliders"])
+def test_a_lesson_runs_to_its_end(server: Server, page: Page, name: str) -> None:
+    """Every cell, no error, in time, and the committed file as it was; then a slider is moved."""
+    before = (ROOT / "notebooks" / name).read_bytes()
+    lesson = name.partition(".")[0]
+    open_lesson(page, server.address, server.token, name)
+    screenshot(page, f"{lesson}-opened")
+    start = time.monotonic()
+    notebook = run_all(page, server.folder / "notebooks" / name, QUICK_LIMIT_S)
+    assert time.monotonic() - start < QUICK_LIMIT_S
+    screenshot(page, f"{lesson}-run")
+    assert problems(notebook) == []
+    assert photograph_outputs(page, lesson) >= 1
+    assert (ROOT / "notebooks" / name).read_bytes() == before
+    if name == SLIDERS:
+        reacts(page.locator(".jp-Notebook .jp-Cell:has(.noUi-handle)").first, f"{lesson}-slider")
 
 
 def test_the_widgets_of_all_lessons_react(server: Server, page: Page) -> None:
@@ -80,7 +82,7 @@ def test_the_widgets_of_all_lessons_react(server: Server, page: Page) -> None:
     ]
     nbformat.write(new_notebook(cells=cells, metadata=KERNEL), path)
     open_lesson(page, server.address, server.token, path.name)
-    assert problems(run_all(page, path, LIMIT_S)) == []
+    assert problems(run_all(page, path, QUICK_LIMIT_S)) == []
     shown = page.locator(".jp-Notebook .jp-Cell:has(.noUi-handle)")
     assert shown.count() == len(found)
     for number, names in enumerate(found):
@@ -91,16 +93,6 @@ def widgets(room: str) -> list[str]:
     """Return the names of the widgets that a lesson's room gives out."""
     given = importlib.import_module(f"shrinkkit.lessons.{room}").__all__
     return [name for name in given if name.endswith("_widget")]
-
-
-def runs_to_its_end(server: Server, page: Page, name: str) -> None:
-    """Run the open lesson: every cell, no error, in time, and the committed file as it was."""
-    assert name in LESSONS
-    before = (ROOT / "notebooks" / name).read_bytes()
-    start = time.monotonic()
-    assert problems(run_all(page, server.folder / "notebooks" / name, LIMIT_S)) == []
-    assert time.monotonic() - start < LIMIT_S
-    assert (ROOT / "notebooks" / name).read_bytes() == before
 
 
 def reacts(cell: Locator, name: str) -> None:

@@ -11,13 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.browser.lab import LESSONS, problems
+from tests.notebooks.rules import QUICK_LIMIT_S
 from tools.run_notebooks import lessons, run
 
 pytestmark = pytest.mark.slow
-
-# Full pace is to take three minutes on two quiet cores; quick pace a fraction of it, and not
-# more than this on busy ones.
-LIMIT_S = 300
 
 
 @pytest.mark.parametrize(
@@ -29,7 +26,7 @@ def test_lesson_runs_to_its_end(path: Path, tmp_path: Path) -> None:
     before = path.read_bytes()
     done = run(path, pace="quick", results=tmp_path / "results")
     assert problems(done.notebook) == []
-    assert done.seconds < LIMIT_S, f"{path.name} took {done.seconds:.0f} s at quick pace"
+    assert done.seconds < QUICK_LIMIT_S, f"{path.name} took {done.seconds:.0f} s at quick pace"
     assert path.read_bytes() == before
 
 

@@ -38,7 +38,6 @@ def test_a_figure_changed_by_hand_is_noticed(tmp_path):
     assert (tmp_path / "README.md").read_text("utf-8") == readme
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("script", ["decode", "low_bits", "quantization", "streaming"])
 def test_benchmarks_say_what_they_measure(script):
     done = _run(f"benchmarks/{script}.py", "--help")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 # Before anything imports huggingface_hub, which reads these once.
 _SESSION = Path(tempfile.mkdtemp(prefix="shrinkkit-tests-"))
@@ -16,8 +19,39 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+import transformers  # noqa: E402, F401
 
 torch.set_num_threads(min(2, torch.get_num_threads()))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let the workers of pytest-xdist begin with what takes longest, and end together."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.hookimpl(optionalhook=True)  # there is no such hook without pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Send a file's tests to one worker, which makes their fixtures once, or a lesson's of a file.
+
+    Nothing else is kept apart: a test that measures time has a clock of its own, and one that
+    measures memory looks at its own process.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFileAndLesson(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            lesson = re.search(r"\[(\d\d_\w+)", nodeid)
+            return nodeid.partition("::")[0] + (f" {lesson[1]}" if lesson else "")
+
+    config.option.loadscopereorder = False  # files with many tests are not those that take long
+    return ByFileAndLesson(config, log)
+
+
+def pytest_collection_finish() -> None:
+    """Take what the imports made, by far the most objects, out of every collection to come."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure() -> None:

@@ -1,10 +1,12 @@
-"""What may not be in the repository: large files, one machine's paths, skipped tests."""
+"""What may not be in the repository: what is large, one machine's paths, skipped tests."""
 
 from __future__ import annotations
 
 import json
 import re
 import subprocess
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 MAX_BYTES = 25 * 2**20
+MAX_FILES, MAX_ROOT_MODULES = 20, 8
 NOT_OURS = (".git", ".venv", "build", "dist", "__pycache__", ".ruff_cache", ".pytest_cache")
 
 # Each is put together here so that this file does not trip over its own words.
@@ -94,6 +97,25 @@ def test_the_listing_finds_the_repository() -> None:
 def test_no_file_is_large() -> None:
     sizes = {path.relative_to(ROOT).as_posix(): path.stat().st_size for path in files()}
     assert {name: size for name, size in sizes.items() if size > MAX_BYTES} == {}
+
+
+def test_no_folder_holds_more_than_one_can_look_over() -> None:
+    folders = Counter(path.parent.relative_to(ROOT).as_posix() for path in files())
+    code = re.compile(r"(shrinkkit|tests)(?!/data)\b")  # tests/data holds what others wrote
+    held = {name: n for name, n in folders.items() if code.match(name)}
+    assert {"shrinkkit/measure", "tests"} <= set(held)
+    assert {name: n for name, n in held.items() if n > MAX_FILES} == {}
+    assert len(list((ROOT / "shrinkkit").glob("*.py"))) <= MAX_ROOT_MODULES
+
+
+def test_importing_the_package_loads_nothing_large() -> None:
+    code = "import sys, shrinkkit; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert "shrinkkit" in loaded
+    assert not loaded & {"torch", "transformers", "numpy", "pandas", "matplotlib", "typer"}
 
 
 def test_no_path_of_one_machine() -> None:

@@ -26,7 +26,11 @@ def _libc(function: str) -> Any:
 
 
 def give_back() -> None:
-    """Free what can be freed, and return it to the system."""
+    """Free what can be freed, and return it to the system.
+
+    Python looks at every object that it knows: 0.1 s and more once torch and transformers are
+    loaded, and next to nothing inside `large_pieces_given_back`.
+    """
     gc.collect()
     trim = _libc("malloc_trim")
     if trim is not None:
@@ -38,17 +42,36 @@ def large_pieces_given_back() -> Iterator[None]:
     """While the block runs, let every freed piece of a MiB or more go back to the system at once.
 
     Costs a few per cent of time. Afterwards the limit is 32 MiB, which is glibc's own after a
-    while.
+    while. What is there at the beginning is not looked at by `give_back` until the end.
     """
     mallopt = _libc("mallopt")
-    if mallopt is None:
+    with _frozen():
+        if mallopt is None:
+            yield
+            return
+        give_back()
+        mallopt(_MMAP_THRESHOLD, _LARGE)
+        mallopt(_TRIM_THRESHOLD, _LARGE)
+        try:
+            yield
+        finally:
+            mallopt(_MMAP_THRESHOLD, _USUAL)
+            mallopt(_TRIM_THRESHOLD, 2 * _USUAL)
+
+
+@contextmanager
+def _frozen() -> Iterator[None]:
+    """While the block runs, keep what is there out of garbage collections.
+
+    Where somebody has frozen objects already, theirs stay frozen and nothing is added: Python can
+    only thaw all of them at once.
+    """
+    if gc.get_freeze_count():
         yield
         return
-    give_back()
-    mallopt(_MMAP_THRESHOLD, _LARGE)
-    mallopt(_TRIM_THRESHOLD, _LARGE)
+    gc.collect()
+    gc.freeze()
     try:
         yield
     finally:
-        mallopt(_MMAP_THRESHOLD, _USUAL)
-        mallopt(_TRIM_THRESHOLD, 2 * _USUAL)
+        gc.unfreeze()

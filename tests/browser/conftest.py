@@ -1,4 +1,7 @@
-"""JupyterLab as `make lab` starts it, on a copy of the lessons, and a real browser to drive it."""
+"""JupyterLab as `make lab` starts it, on a copy of the lessons, and a real browser to drive it.
+
+Each test ends its kernels, and the file its server and its browser: gigabytes, otherwise.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +36,17 @@ class Server:
     token: str
     folder: Path
     log: Path
+
+    def end_kernels(self) -> None:
+        """Close every notebook's session, and its kernel with it."""
+        for session in json.loads(self._ask("GET", "api/sessions")):
+            self._ask("DELETE", f"api/sessions/{session['id']}")
+
+    def _ask(self, method: str, path: str) -> bytes:
+        key = {"Authorization": f"token {self.token}"}
+        request = urllib.request.Request(self.address + path, headers=key, method=method)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.read()
 
 
 def _environment(folder: Path) -> dict[str, str]:
@@ -68,7 +83,7 @@ def _announcement(process: subprocess.Popen[bytes], runtime: Path, log: Path) ->
     pytest.fail(f"JupyterLab did not start within {START_S} s:\n{log.read_text()}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """JupyterLab on a copy of notebooks/, so that the committed ones stay as they are."""
     home = tmp_path_factory.mktemp("jupyter")
@@ -94,7 +109,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             process.kill()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     path = find()
     if path is None:
@@ -106,7 +121,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
+def page(server: Server, browser: Browser) -> Iterator[Page]:
     """A page of its own; it fails where anything is asked of another host than this machine."""
     context = browser.new_context(viewport={"width": 1400, "height": 1000})
     context.set_default_timeout(30_000)
@@ -120,4 +135,5 @@ def page(browser: Browser) -> Iterator[Page]:
     context.on("request", asked)
     yield context.new_page()
     context.close()
+    server.end_kernels()
     assert elsewhere == [], "a lesson or JupyterLab asked another host for something"

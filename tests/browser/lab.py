@@ -11,8 +11,14 @@ import nbformat
 from nbformat import NotebookNode
 from playwright.sync_api import Locator, Page, expect
 
+from tests.notebooks.rules import FIRST
+
 ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = ROOT / "build" / "screenshots"
+
+# The lessons that are run to their end here, and so by no other test, and which shows sliders.
+SLIDERS = "01_the_shrinking_frontier.ipynb"
+LESSONS = (FIRST, SLIDERS)
 
 # The pictures that a reader sees in a cell's outputs, as their bytes: an <img> by what it shows
 # (its address may change while the picture stays), a drawing by its markup. The slider itself and

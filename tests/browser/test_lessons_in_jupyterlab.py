@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 import urllib.error
 import urllib.request
@@ -11,9 +12,13 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from playwright.sync_api import Locator, Page, expect
 
+from shrinkkit.checks import rooms
 from tests.browser.conftest import Server
 from tests.browser.lab import (
+    LESSONS,
+    ROOT,
     SCREENSHOTS,
+    SLIDERS,
     open_lesson,
     photograph_outputs,
     pictures,
@@ -21,23 +26,12 @@ from tests.browser.lab import (
     run_all,
     screenshot,
 )
+from tests.notebooks.rules import FIRST, QUICK_LIMIT_S
 from tools.lab import FIRST_LESSON
 
-pytestmark = pytest.mark.browser
+pytestmark = pytest.mark.slow
 
-FIRST = "00_start_here.ipynb"
-WIDGETS = "01_the_shrinking_frontier.ipynb"
-WIDGETS_BY_LESSON = {
-    "03": ("number_line", "number_line_widget"),
-    "04": ("smoothquant", "smoothing_widget"),
-    "05": ("gptq", "surgery_widget"),
-    "06": ("awq", "scaling_widget"),
-    "07": ("qat", "staircase_widget"),
-    "08": ("kv_cache", "kv_widget"),
-}
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-# Two minutes on two quiet cores are the aim; the machine that tests may be a busy one.
-RUN_S = 480
 
 
 def test_the_server_wants_its_token(server: Server) -> None:
@@ -60,36 +54,45 @@ def test_the_printed_address_opens_the_first_lesson(server: Server, page: Page) 
     assert page.locator(".jp-Dialog, .Toastify__toast").count() == 0  # nothing asks for anything
 
 
-def test_the_first_lesson_runs_to_its_end(server: Server, page: Page) -> None:
-    open_lesson(page, server.address, server.token, FIRST)
-    screenshot(page, "00_start_here-opened")
-    notebook = run_all(page, server.folder / "notebooks" / FIRST, RUN_S)
-    screenshot(page, "00_start_here-run")
+@pytest.mark.parametrize("name", LESSONS, ids=["first", "with-sliders"])
+def test_a_lesson_runs_to_its_end(server: Server, page: Page, name: str) -> None:
+    """Every cell, no error, in time, and the committed file as it was; then a slider is moved."""
+    before = (ROOT / "notebooks" / name).read_bytes()
+    lesson = name.partition(".")[0]
+    open_lesson(page, server.address, server.token, name)
+    screenshot(page, f"{lesson}-opened")
+    start = time.monotonic()
+    notebook = run_all(page, server.folder / "notebooks" / name, QUICK_LIMIT_S)
+    assert time.monotonic() - start < QUICK_LIMIT_S
+    screenshot(page, f"{lesson}-run")
     assert problems(notebook) == []
-    assert photograph_outputs(page, "00_start_here") >= 1
+    assert photograph_outputs(page, lesson) >= 1
+    assert (ROOT / "notebooks" / name).read_bytes() == before
+    if name == SLIDERS:
+        reacts(page.locator(".jp-Notebook .jp-Cell:has(.noUi-handle)").first, f"{lesson}-slider")
 
 
-def test_a_slider_changes_its_figure(server: Server, page: Page) -> None:
-    open_lesson(page, server.address, server.token, WIDGETS)
-    notebook = run_all(page, server.folder / "notebooks" / WIDGETS, RUN_S)
-    assert problems(notebook) == []
-    photograph_outputs(page, "01_the_shrinking_frontier")
-    reacts(page.locator(".jp-Notebook .jp-Cell:has(.noUi-handle)").first, "01_slider")
-
-
-def test_the_widgets_of_all_other_lessons_react(server: Server, page: Page) -> None:
+def test_the_widgets_of_all_lessons_react(server: Server, page: Page) -> None:
     path = server.folder / "notebooks" / "widgets.ipynb"
+    found = [(room, name) for room in rooms() for name in widgets(room)]
+    assert found
     cells = [
-        new_code_cell(f"from shrinkkit.widgets.{module} import {widget}\n\n{widget}()")
-        for module, widget in WIDGETS_BY_LESSON.values()
+        new_code_cell(f"from shrinkkit.lessons.{room} import {name}\n\n{name}()")
+        for room, name in found
     ]
     nbformat.write(new_notebook(cells=cells, metadata=KERNEL), path)
     open_lesson(page, server.address, server.token, path.name)
-    assert problems(run_all(page, path, RUN_S)) == []
+    assert problems(run_all(page, path, QUICK_LIMIT_S)) == []
     shown = page.locator(".jp-Notebook .jp-Cell:has(.noUi-handle)")
-    assert shown.count() == len(WIDGETS_BY_LESSON)
-    for number, lesson in enumerate(WIDGETS_BY_LESSON):
-        reacts(shown.nth(number), f"{lesson}_widget")
+    assert shown.count() == len(found)
+    for number, names in enumerate(found):
+        reacts(shown.nth(number), "_".join(names))
+
+
+def widgets(room: str) -> list[str]:
+    """Return the names of the widgets that a lesson's room gives out."""
+    given = importlib.import_module(f"shrinkkit.lessons.{room}").__all__
+    return [name for name in given if name.endswith("_widget")]
 
 
 def reacts(cell: Locator, name: str) -> None:

@@ -174,6 +174,7 @@ def test_the_model_itself_is_left_as_it_was(tiny_llama, tmp_path):
     assert small.config.dtype == tiny_llama.config.dtype
 
 
+@pytest.mark.slow
 def test_a_new_process_opens_it_without_shrinkkit(tiny_llama, tiny_tokenizer, tmp_path):
     small = quantize_model(tiny_llama, bits=4, group_size=32)
     folder = save_compressed_tensors(small, tmp_path / "ct", tiny_tokenizer, dtype=torch.float32)
@@ -248,6 +249,7 @@ def test_saving_again_replaces_its_own_folder_and_nothing_else(tiny_llama, tmp_p
     assert (other / "thesis.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_smollm2_at_four_bits_computes_what_we_compute(tmp_path):
     small = quantize_model(load_model("smollm2-135m"), bits=4, search=False)
     folder = save_compressed_tensors(small, tmp_path / "ct")

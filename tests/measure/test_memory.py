@@ -17,7 +17,7 @@ SIZE = 128 * 2**20
 def hold_and_drop():
     """Fill 128 MiB for a moment; hold nothing at the end."""
     block = np.ones(SIZE, dtype=np.uint8)
-    time.sleep(0.05)  # long enough for a thread that looks every 2 ms
+    time.sleep(0.2)  # long enough for a thread that looks every 2 ms, on a busy machine too
     return int(block[-1])
 
 

@@ -20,6 +20,9 @@ WORDS, WORDS_OF_FIRST = (1200, 2000), (800, 2000)
 CELLS, CELLS_OF_FIRST = (40, 70), (20, 70)
 MIN_ALT_CHARACTERS = 15
 FIRST = "00_start_here.ipynb"
+# Full pace is to take three minutes on two quiet cores; quick pace a fraction of it, and not
+# more than this on busy ones.
+QUICK_LIMIT_S = 300
 
 FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^(#{1,6})\s+(.+)$", re.MULTILINE)

@@ -1,8 +1,8 @@
 """Grade the exercises as an instructor would, with nbgrader's own command line.
 
-In a copy of the course, `nbgrader generate_assignment` and `nbgrader autograde` run for two
-students: one hands in the solutions, the other the released notebooks untouched. The points are
-read back from nbgrader's gradebook.
+In a copy of each lesson's exercises, `nbgrader generate_assignment` and `nbgrader autograde` run
+for two students: one hands in the solutions, the other the released notebooks untouched. The points
+are read back from nbgrader's gradebook.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ import pytest
 
 from tests.lessons.gates import EXERCISES, ROOT, SOLUTIONS, cells, notebooks
 
-pytestmark = pytest.mark.nbgrader
-
-LESSONS = [path.stem for path in notebooks(SOLUTIONS)]
+pytestmark = pytest.mark.slow
 
 
 def nbgrader(course: Path, *arguments: str) -> str:
@@ -47,22 +45,26 @@ def nbgrader(course: Path, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.fixture(scope="module", params=[path.stem for path in notebooks(SOLUTIONS)])
+def lesson(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the course in which every assignment was generated and graded."""
+def course(lesson: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A course of one lesson, in which its assignment was generated and graded."""
     root = tmp_path_factory.mktemp("course")
     shutil.copy(ROOT / "nbgrader_config.py", root)
     shutil.copytree(
-        SOLUTIONS,
-        root / "notebooks" / "solutions",
+        SOLUTIONS / lesson,
+        root / "notebooks" / "solutions" / lesson,
         ignore=shutil.ignore_patterns(".ipynb_checkpoints"),
     )
-    for lesson in LESSONS:
-        nbgrader(root, "generate_assignment", lesson)
-        released = root / "notebooks" / "exercises" / lesson
-        for student, folder in (("solved", SOLUTIONS / lesson), ("untouched", released)):
-            shutil.copytree(folder, root / "submitted" / student / lesson)
-        nbgrader(root, "autograde", lesson)
+    nbgrader(root, "generate_assignment", lesson)
+    released = root / "notebooks" / "exercises" / lesson
+    for student, folder in (("solved", SOLUTIONS / lesson), ("untouched", released)):
+        shutil.copytree(folder, root / "submitted" / student / lesson)
+    nbgrader(root, "autograde", lesson)
     return root
 
 
@@ -72,13 +74,11 @@ def points_in(path: Path) -> int:
     return sum(mark["points"] for mark in marks if mark.get("grade"))
 
 
-@pytest.mark.parametrize("lesson", LESSONS)
 def test_the_command_line_releases_what_is_committed(course: Path, lesson: str) -> None:
     made = course / "notebooks" / "exercises" / lesson / f"{lesson}.ipynb"
     assert made.read_bytes() == (EXERCISES / lesson / f"{lesson}.ipynb").read_bytes()
 
 
-@pytest.mark.parametrize("lesson", LESSONS)
 @pytest.mark.parametrize(("student", "share"), [("solved", 1), ("untouched", 0)])
 def test_points(course: Path, lesson: str, student: str, share: int) -> None:
     from nbgrader.api import Gradebook
@@ -96,7 +96,6 @@ def test_points(course: Path, lesson: str, student: str, share: int) -> None:
         ]
 
 
-@pytest.mark.parametrize("lesson", LESSONS)
 def test_each_check_said_why(course: Path, lesson: str) -> None:
     """The points were lost to the check itself, not to a kernel that did not start."""
     for student, says in (("solved", "Passed: "), ("untouched", "is not written yet")):

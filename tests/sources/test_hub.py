@@ -25,6 +25,8 @@ import pytest
 
 import shrinkkit
 
+pytestmark = pytest.mark.slow
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import subprocess
 import sys
+
+import pytest
 
 from shrinkkit.system import allocator
 from shrinkkit.system.allocator import give_back, large_pieces_given_back
@@ -37,6 +40,24 @@ def test_gaps_between_pieces_in_use_are_given_back():
         assert usual < 32  # without this, the line above would show nothing
     else:
         assert usual >= 0 <= lean  # another allocator; the work runs all the same
+
+
+def test_what_was_there_is_not_looked_at_until_the_end(monkeypatch):
+    counts = iter([0, 1])  # as in a process in which nothing is frozen, then one in which all is
+    done = []
+    monkeypatch.setattr(gc, "get_freeze_count", lambda: next(counts))
+    for name in ("freeze", "unfreeze"):
+        monkeypatch.setattr(gc, name, lambda name=name: done.append(name))
+
+    @large_pieces_given_back()
+    def fails():
+        with large_pieces_given_back():  # what others froze stays as it is
+            done.append("work")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fails()
+    assert done == ["freeze", "work", "unfreeze"]
 
 
 def test_another_c_library_is_left_alone(monkeypatch):

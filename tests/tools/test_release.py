@@ -54,7 +54,7 @@ def contents(root: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.nbgrader
+@pytest.mark.slow
 def test_release_stamps_generates_and_is_idempotent(course: Path) -> None:
     before = contents(course)
     changed = RELEASE.release(course, "me/my.fork")
@@ -102,7 +102,7 @@ def test_an_exercise_without_a_solution_is_named(course: Path) -> None:
     assert orphan.exists()
 
 
-@pytest.mark.nbgrader
+@pytest.mark.slow
 def test_a_broken_solution_leaves_the_exercises_alone(course: Path) -> None:
     RELEASE.release(course)
     path = course / "notebooks" / "solutions" / NAME / f"{NAME}.ipynb"
@@ -128,7 +128,7 @@ def test_a_missing_setting(course: Path) -> None:
         RELEASE.release(course)
 
 
-@pytest.mark.nbgrader
+@pytest.mark.slow
 def test_the_command_line(
     course: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -117,7 +117,7 @@ def test_save_replaces_the_file_with_the_clean_notebook(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
-@pytest.mark.notebooks
+@pytest.mark.slow
 def test_a_lesson_runs_in_its_folder_at_its_pace(tmp_path: Path) -> None:
     path = written(
         tmp_path,
@@ -132,7 +132,7 @@ def test_a_lesson_runs_in_its_folder_at_its_pace(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-@pytest.mark.notebooks
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "says"),
     [

@@ -10,6 +10,7 @@ from shrinkkit.lessons.measuring.process import footprint, load_and_read
 from shrinkkit.measure.size import MIB
 
 
+@pytest.mark.slow
 def test_a_larger_model_has_a_larger_footprint(tiny_llama, tmp_path):
     from transformers import LlamaForCausalLM
 

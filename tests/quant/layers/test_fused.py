@@ -160,6 +160,7 @@ class _Odd(nn.Identity):
     in_features, out_features, bias = 4, 4, None
 
 
+@pytest.mark.slow
 def test_a_compiled_step_writes_the_same_and_is_compiled_once(tiny_llama):
     from torch._dynamo.utils import counters
 

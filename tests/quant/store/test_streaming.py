@@ -233,6 +233,7 @@ def test_an_interrupted_run_goes_on(
     assert digests(cut) == digests(whole)
 
 
+@pytest.mark.slow
 def test_killed_outright_it_goes_on_exactly(tokens, tmp_path: Path, tiny_tokenizer) -> None:
     """SIGKILL, in another process, through the command line; every file's bytes are compared."""
     folder = checkpoint(tmp_path / "source", layers=12, dtype=torch.bfloat16)

@@ -100,6 +100,7 @@ def test_an_interrupted_run_goes_on_exactly(
     assert [path.name for path in (tmp_path / "cut").glob("checkpoint*")] == ["checkpoint-000012"]
 
 
+@pytest.mark.slow
 def test_killed_outright_it_goes_on_exactly(
     story_folder: Path, finished: Run, tmp_path: Path, settings: Settings
 ) -> None:

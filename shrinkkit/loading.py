@@ -28,20 +28,15 @@ def load_model(
 ) -> PreTrainedModel:
     """Open a model, in eval mode.
 
-    Args:
-        name: an embedded name (`EMBEDDED`), a folder, or a hub name such as
-            "TinyLlama/TinyLlama-1.1B-Chat-v1.0" or "distilbert-base-uncased".
-        dtype: floating type of the weights. A folder saved by `shrinkkit.quant.save` keeps its
-            own types.
-        device: "cpu", "cuda", "cuda:1", "mps".
-
-    Returns:
-        A transformers model: causal language model, encoder, or sequence classifier.
-
-    Raises:
-        InputError: unknown name (the near matches are listed), dtype or device.
-        AssetError: an embedded file is missing or damaged, or the hub cannot be reached.
-        StorageError: no room for the unpacked copy.
+    name: an embedded name (`EMBEDDED`), a folder, or a hub name such as
+        "TinyLlama/TinyLlama-1.1B-Chat-v1.0" or "distilbert-base-uncased".
+    dtype: floating type of the weights. A folder saved by `shrinkkit.quant.save` keeps its own
+        types.
+    device: "cpu", "cuda", "cuda:1", "mps".
+    Returns a transformers model: causal language model, encoder, or sequence classifier.
+    Raises InputError: unknown name (the near matches are listed), dtype or device; AssetError: an
+    embedded file is missing or damaged, or the hub cannot be reached; StorageError: no room for
+    the unpacked copy.
     """
     _require_dtype_and_device(dtype, device)
     name, place = resolve(name)

@@ -92,11 +92,8 @@ EMBEDDED: Mapping[str, EmbeddedModel] = MappingProxyType(
 def load_tokenizer(name: str | Path = "smollm2-135m") -> PreTrainedTokenizerFast:
     """Open the tokenizer that belongs to a model.
 
-    Args:
-        name: as for `load_model`.
-
-    Raises:
-        InputError, AssetError, StorageError: as for `load_model`.
+    name: as for `load_model`.
+    Raises InputError, AssetError, StorageError: as for `load_model`.
     """
     from transformers import AutoTokenizer
 
@@ -115,11 +112,8 @@ def checkpoint_folder(name: str | Path) -> Path:
 
     For work that reads a checkpoint piece by piece instead of opening the model.
 
-    Args:
-        name: as for `load_model`.
-
-    Raises:
-        InputError, AssetError, StorageError: as for `load_model`.
+    name: as for `load_model`.
+    Raises InputError, AssetError, StorageError: as for `load_model`.
     """
     name, place = resolve(name)
     if place is None:

@@ -58,32 +58,22 @@ class Text:
     def calibration(self, n_samples: int = 32, seq_len: int = 256, seed: int = 0) -> torch.Tensor:
         """Return windows to calibrate on.
 
-        Args:
-            n_samples: number of windows.
-            seq_len: tokens in a window.
-            seed: which windows of the calibration half.
-
-        Returns:
-            [n_samples, seq_len] int64; token ids.
-
-        Raises:
-            InputError: the half has not that many windows, or none that long.
+        n_samples: number of windows.
+        seq_len: tokens in a window.
+        seed: which windows of the calibration half.
+        Returns [n_samples, seq_len] int64; token ids.
+        Raises InputError: the half has not that many windows, or none that long.
         """
         return self._windows("calibration", n_samples, seq_len, seed)
 
     def evaluation(self, n_samples: int = 32, seq_len: int = 256, seed: int = 0) -> torch.Tensor:
         """Return windows to measure on, from articles that no calibration window comes from.
 
-        Args:
-            n_samples: number of windows.
-            seq_len: tokens in a window.
-            seed: which windows of the evaluation half.
-
-        Returns:
-            [n_samples, seq_len] int64; token ids.
-
-        Raises:
-            InputError: the half has not that many windows, or none that long.
+        n_samples: number of windows.
+        seq_len: tokens in a window.
+        seed: which windows of the evaluation half.
+        Returns [n_samples, seq_len] int64; token ids.
+        Raises InputError: the half has not that many windows, or none that long.
         """
         return self._windows("evaluation", n_samples, seq_len, seed)
 
@@ -166,17 +156,13 @@ def load_text(
 ) -> Text:
     """Open a text: embedded, from .txt files, or a dataset of the hub.
 
-    Args:
-        name: "wikipedia", "lee-news", the path of a .txt file or of a folder of them, or a hub
-            dataset such as "Salesforce/wikitext".
-        tokenizer: the model's name or folder whose tokenizer cuts the text, or a tokenizer.
-        config: hub datasets only: which part; wikitext's default is "wikitext-2-raw-v1".
-        split: hub datasets only.
-        column: hub datasets only: the column that holds the text.
-
-    Raises:
-        InputError: unknown name (with the near matches), empty text.
-        AssetError: an embedded file is missing or damaged, or the hub cannot be reached.
+    name: "wikipedia", "lee-news", the path of a .txt file or of a folder of them, or a hub dataset
+        such as "Salesforce/wikitext".
+    tokenizer: the model's name or folder whose tokenizer cuts the text, or a tokenizer.
+    config: hub datasets only: which part; wikitext's default is "wikitext-2-raw-v1".
+    split, column: hub datasets only; the column that holds the text.
+    Raises InputError: unknown name (with the near matches), empty text; AssetError: an embedded
+    file is missing or damaged, or the hub cannot be reached.
     """
     articles = _read(name, config, split, column)
     return Text(str(name), articles, _tokenizer(tokenizer))

@@ -30,6 +30,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
+from scipy.linalg import hadamard
 
 from shrinkkit.errors import InputError, require_choice, require_finite, require_int
 from shrinkkit.quant.grids.packing import pack, unpack
@@ -165,12 +166,7 @@ def round_rows(rows: torch.Tensor, bits: int, group_size: int) -> PackedRows:
 @cache
 def _hadamard(size: int) -> torch.Tensor:
     """Build the symmetric Hadamard matrix of a power of two, scaled so that it is its inverse."""
-    matrix = torch.ones(1, 1)
-    while len(matrix) < size:
-        above = torch.cat([matrix, matrix], dim=1)
-        below = torch.cat([matrix, -matrix], dim=1)
-        matrix = torch.cat([above, below])
-    return matrix / size**0.5
+    return torch.from_numpy(hadamard(size)).float() / size**0.5
 
 
 def mix(states: torch.Tensor) -> torch.Tensor:

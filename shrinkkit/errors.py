@@ -82,6 +82,16 @@ def near_matches(value: Any, allowed: Iterable[Any], n: int = 3) -> list[str]:
     return [names[key] for key in found]
 
 
+def did_you_mean(value: Any, allowed: Iterable[Any]) -> str:
+    """Return " Did you mean 'x' or 'y'?" for the end of a message, or "" where nothing is near.
+
+    >>> did_you_mean("Wikipeda", ["wikipedia", "lee-news"])
+    " Did you mean 'wikipedia'?"
+    """
+    near = near_matches(value, allowed)
+    return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
 def require_choice(name: str, value: T, allowed: Iterable[T]) -> T:
     """Return `value` when it is one of the `allowed` ones.
 
@@ -106,10 +116,7 @@ given. Did you mean 'wikipedia'?
         if same_type and choice == value:
             return value
     message = f"{name} must be one of {', '.join(map(repr, choices))}, but {value!r} was given."
-    near = near_matches(value, choices) if isinstance(value, str) else []
-    if near:
-        message += f" Did you mean {' or '.join(map(repr, near))}?"
-    raise InputError(message)
+    raise InputError(message + (did_you_mean(value, choices) if isinstance(value, str) else ""))
 
 
 def require_finite(name: str, tensor: torch.Tensor) -> torch.Tensor:

@@ -29,7 +29,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from shrinkkit.errors import InputError, near_matches
+from shrinkkit.errors import InputError, did_you_mean
 from shrinkkit.sources.assets import ASSETS, OWN, asset_path, shipped_models
 from shrinkkit.sources.opening import (
     hub_folder,
@@ -161,11 +161,9 @@ def resolve(name: str | Path) -> tuple[str, Path | None]:
                 "is there. Give the folder that save_pretrained or shrinkkit.quant.save wrote."
             )
         return text, folder
-    near = near_matches(text, EMBEDDED)
-    if "/" not in text and near:
-        raise InputError(
-            f"Unknown model {text!r}. Did you mean {' or '.join(map(repr, near))}? {HELP}"
-        )
+    hint = did_you_mean(text, EMBEDDED)
+    if "/" not in text and hint:
+        raise InputError(f"Unknown model {text!r}.{hint} {HELP}")
     # Hub names are "name" or "owner/name"; anything else was meant as a path.
     if isinstance(name, Path) or not re.fullmatch(r"[\w][\w.\-]*(/[\w][\w.\-]*)?", text):
         raise InputError(f"No such folder, and not a possible hub name: {text!r}. {HELP}")

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from shrinkkit.errors import InputError, near_matches, require_choice, require_int
+from shrinkkit.errors import InputError, did_you_mean, require_choice, require_int
 from shrinkkit.sources.articles import (
     Article,
     articles_from_path,
@@ -196,8 +196,7 @@ def _read(name: str | Path, config: str | None, split: str, column: str) -> tupl
     is_hub_name = isinstance(name, str) and re.fullmatch(r"\w[\w.\-]*/\w[\w.\-]*", name)
     if is_hub_name and not str(name).endswith(".txt"):
         return hub_articles(str(name), config=config, split=split, column=column)
-    near = near_matches(name, EMBEDDED_TEXTS)
-    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    hint = did_you_mean(name, EMBEDDED_TEXTS)
     raise InputError(f"Unknown text {str(name)!r}, and no such file or folder.{hint} {_HELP}")
 
 

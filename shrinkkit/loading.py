@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from shrinkkit.errors import InputError
-from shrinkkit.quant.store.io import FILE, load
-from shrinkkit.sources.models import EMBEDDED, HELP, resolve
+from shrinkkit.quant.store.io import load
+from shrinkkit.sources.models import EMBEDDED, HELP, QUANTIZED_FILE, resolve
 from shrinkkit.sources.opening import auto_class, hub_options, own_memory, plain_load_errors, quiet
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def load_model(
     """
     _require_dtype_and_device(dtype, device)
     name, place = resolve(name)
-    if place is not None and (place / FILE).is_file():
+    if place is not None and (place / QUANTIZED_FILE).is_file():
         return load(place).to(device).eval()
     with plain_load_errors(name, place, HELP), quiet(place is not None):
         source, options = str(place or name), hub_options(place)

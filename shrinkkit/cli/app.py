@@ -153,7 +153,7 @@ def quantize(
     from shrinkkit.loading import load_model
     from shrinkkit.measure import file_bytes, saved_bytes
     from shrinkkit.quant import gptq_checkpoint, gptq_model, quantize_model, save
-    from shrinkkit.sources.models import checkpoint_folder, load_tokenizer
+    from shrinkkit.sources.models import QUANTIZED_FILE, checkpoint_folder, load_tokenizer
     from shrinkkit.sources.text import load_text
 
     tokenizer = load_tokenizer(model)
@@ -172,7 +172,7 @@ def quantize(
             small = quantize_model(reference, **grid)
         save(small, folder, tokenizer)
         before = saved_bytes(reference)
-    after = file_bytes(f"{folder}/shrinkkit.safetensors")
+    after = file_bytes(f"{folder}/{QUANTIZED_FILE}")
     typer.echo(
         f"{folder}: {after / 2**20:,.1f} MiB, {after / before:.1%} of {before / 2**20:,.1f} MiB."
     )

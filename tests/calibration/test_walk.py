@@ -12,6 +12,7 @@ from shrinkkit.calibration.accumulators import Hessian
 from shrinkkit.calibration.walk import Walk, calibrate, walk_blocks, watching
 from shrinkkit.errors import InputError
 from shrinkkit.surgery.parts import capture_inputs, decoder_blocks
+from tests import tiny
 
 
 @pytest.fixture(scope="module")
@@ -119,29 +120,8 @@ def test_who_shares_an_input(tiny_llama, tokens) -> None:
 
 
 def test_other_families_walk_too(tokens) -> None:
-    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, OPTConfig, OPTForCausalLM
-
-    neox = GPTNeoXForCausalLM(
-        GPTNeoXConfig(
-            vocab_size=256,
-            hidden_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=64,
-            max_position_embeddings=64,
-        )
-    ).eval()
-    opt = OPTForCausalLM(
-        OPTConfig(
-            vocab_size=256,
-            hidden_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            ffn_dim=64,
-            max_position_embeddings=64,
-            word_embed_proj_dim=32,
-        )
-    ).eval()
+    sizes = {**tiny.SIZES, "vocab_size": 256, "intermediate_size": 64}
+    neox, opt = tiny.model("GPTNeoXForCausalLM", **sizes), tiny.opt(vocab_size=256)
     for model in (neox, opt):
         last = list(decoder_blocks(model))[-1]
         with torch.no_grad(), capture_inputs(model, [last]) as seen:

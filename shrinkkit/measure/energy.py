@@ -4,7 +4,8 @@ Three cases, and the result always says which one it is:
 
 - `rapl`: Linux on Intel or AMD, where the processor counts its own energy and the counters may be
   read (on most systems only by the administrator since 2020; never in a virtual machine). This is
-  a measurement, of the whole processor and its memory: other programs are in it.
+  a measurement, of the whole processor and its memory: other programs are in it. They are read
+  here, because codecarbon adds an estimate for memory to what it reads from them.
 - `estimated`: codecarbon (offline: nothing leaves the machine) multiplies the processor time used
   by a power rating from a table. Good for saying "a tenth of"; do not quote the joules themselves.
 - `not available`: neither. `joules` is None, never a guess and never 0.

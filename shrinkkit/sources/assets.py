@@ -188,7 +188,6 @@ def how_to_mend(package: str, fix: str = "") -> str:
 def verify(path: str | Path, sha256: str, *, size_bytes: int | None = None, fix: str = "") -> Path:
     """Return `path` when the file there has the expected SHA-256.
 
-    path: the file.
     sha256: 64 hexadecimal digits.
     size_bytes: expected size; a truncated file is then told apart from a changed one.
     fix: what to do about a damaged file, for the message.

@@ -69,11 +69,7 @@ class Text:
     def evaluation(self, n_samples: int = 32, seq_len: int = 256, seed: int = 0) -> torch.Tensor:
         """Return windows to measure on, from articles that no calibration window comes from.
 
-        n_samples: number of windows.
-        seq_len: tokens in a window.
-        seed: which windows of the evaluation half.
-        Returns [n_samples, seq_len] int64; token ids.
-        Raises InputError: the half has not that many windows, or none that long.
+        Arguments, result and errors as in `calibration`.
         """
         return self._windows("evaluation", n_samples, seq_len, seed)
 

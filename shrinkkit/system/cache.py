@@ -33,7 +33,6 @@ def cached_folder(
 ) -> Path:
     """Return `folder`, built by `build` if it is missing, damaged or made from something else.
 
-    folder: where the result is kept.
     build: called with an empty folder, to be filled; called at most once at a time on this machine.
         Whatever it raises is passed on, and nothing is kept.
     source: what the folder is made from, such as a SHA-256; another source rebuilds it.

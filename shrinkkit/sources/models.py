@@ -8,8 +8,10 @@ A name is one of three kinds:
 
 `shrinkkit.loading` opens the model itself: decoders (GPT, Llama, ...) as causal language models,
 encoders (BERT, MiniLM, ...) as bare encoders, a checkpoint with a sequence classification head with
-its head. Weights are read from safetensors only: a pickle can run code, so it is never opened, and code
-that a hub repository brings along is never run.
+its head.
+
+Weights are read from safetensors only: a pickle can run code, so it is never opened, and code that
+a hub repository brings along is never run.
 
 SmolLM2 is embedded as a GGUF file whose linear layers are stored at 4 bits. The first load
 de-quantises it to fp32 and keeps the result in the cache (540 MB; `system.cache`); later loads take

@@ -45,18 +45,11 @@ class CheckFailed(ShrinkkitError, AssertionError):
 def require_int(name: str, value: Any, low: int, high: int | None = None) -> int:
     """Return `value` as an int when it is a whole number from `low` to `high`.
 
-    Args:
-        name: the argument's name, for the message.
-        value: what was given. Integers and integer-like numbers (numpy's) pass; bool and
-            float do not, even 4.0: a float here is nearly always a slip.
-        low: smallest allowed value.
-        high: largest allowed value; None for no upper limit.
-
-    Returns:
-        `value` as a plain int.
-
-    Raises:
-        InputError: `value` is not an integer or lies outside the range.
+    name: the argument's name, for the message.
+    value: what was given. Integers and integer-like numbers (numpy's) pass; bool and float do not,
+        even 4.0: a float here is nearly always a slip.
+    low, high: the smallest and the largest allowed value; None for no upper limit.
+    Raises InputError where it is not an integer or lies outside the range.
 
     >>> require_int("bits", 4, 2, 8)
     4
@@ -89,19 +82,22 @@ def near_matches(value: Any, allowed: Iterable[Any], n: int = 3) -> list[str]:
     return [names[key] for key in found]
 
 
+def did_you_mean(value: Any, allowed: Iterable[Any]) -> str:
+    """Return " Did you mean 'x' or 'y'?" for the end of a message, or "" where nothing is near.
+
+    >>> did_you_mean("Wikipeda", ["wikipedia", "lee-news"])
+    " Did you mean 'wikipedia'?"
+    """
+    near = near_matches(value, allowed)
+    return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
 def require_choice(name: str, value: T, allowed: Iterable[T]) -> T:
     """Return `value` when it is one of the `allowed` ones.
 
-    Args:
-        name: the argument's name, for the message.
-        value: what was given.
-        allowed: what may be given, in the order in which the message lists it.
-
-    Returns:
-        `value`, unchanged.
-
-    Raises:
-        InputError: `value` is none of them; the message proposes the nearest names.
+    name: the argument's name, for the message.
+    allowed: what may be given, in the order in which the message lists it.
+    Raises InputError that proposes the nearest names.
 
     >>> require_choice("pace", "quick", ["quick", "full"])
     'quick'
@@ -120,24 +116,15 @@ given. Did you mean 'wikipedia'?
         if same_type and choice == value:
             return value
     message = f"{name} must be one of {', '.join(map(repr, choices))}, but {value!r} was given."
-    near = near_matches(value, choices) if isinstance(value, str) else []
-    if near:
-        message += f" Did you mean {' or '.join(map(repr, near))}?"
-    raise InputError(message)
+    raise InputError(message + (did_you_mean(value, choices) if isinstance(value, str) else ""))
 
 
 def require_finite(name: str, tensor: torch.Tensor) -> torch.Tensor:
     """Return `tensor` when none of its elements is NaN or infinite.
 
-    Args:
-        name: the tensor's name, for the message.
-        tensor: any shape, any dtype.
-
-    Returns:
-        `tensor`, unchanged.
-
-    Raises:
-        InputError: with the count of NaN and of infinite elements and the tensor's shape.
+    name: the tensor's name, for the message.
+    tensor: any shape, any dtype.
+    Raises InputError with the count of NaN and of infinite elements and the tensor's shape.
 
     >>> import torch
     >>> require_finite("weight", torch.tensor([1.0, float("nan"), float("inf")]))

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from shrinkkit.errors import InputError
-from shrinkkit.quant.store.io import FILE, load
-from shrinkkit.sources.models import EMBEDDED, HELP, resolve
+from shrinkkit.quant.store.io import load
+from shrinkkit.sources.models import EMBEDDED, HELP, QUANTIZED_FILE, resolve
 from shrinkkit.sources.opening import auto_class, hub_options, own_memory, plain_load_errors, quiet
 
 if TYPE_CHECKING:
@@ -28,24 +28,19 @@ def load_model(
 ) -> PreTrainedModel:
     """Open a model, in eval mode.
 
-    Args:
-        name: an embedded name (`EMBEDDED`), a folder, or a hub name such as
-            "TinyLlama/TinyLlama-1.1B-Chat-v1.0" or "distilbert-base-uncased".
-        dtype: floating type of the weights. A folder saved by `shrinkkit.quant.save` keeps its
-            own types.
-        device: "cpu", "cuda", "cuda:1", "mps".
-
-    Returns:
-        A transformers model: causal language model, encoder, or sequence classifier.
-
-    Raises:
-        InputError: unknown name (the near matches are listed), dtype or device.
-        AssetError: an embedded file is missing or damaged, or the hub cannot be reached.
-        StorageError: no room for the unpacked copy.
+    name: an embedded name (`EMBEDDED`), a folder, or a hub name such as
+        "TinyLlama/TinyLlama-1.1B-Chat-v1.0" or "distilbert-base-uncased".
+    dtype: floating type of the weights. A folder saved by `shrinkkit.quant.save` keeps its own
+        types.
+    device: "cpu", "cuda", "cuda:1", "mps".
+    Returns a transformers model: causal language model, encoder, or sequence classifier.
+    Raises InputError: unknown name (the near matches are listed), dtype or device; AssetError: an
+    embedded file is missing or damaged, or the hub cannot be reached; StorageError: no room for
+    the unpacked copy.
     """
     _require_dtype_and_device(dtype, device)
     name, place = resolve(name)
-    if place is not None and (place / FILE).is_file():
+    if place is not None and (place / QUANTIZED_FILE).is_file():
         return load(place).to(device).eval()
     with plain_load_errors(name, place, HELP), quiet(place is not None):
         source, options = str(place or name), hub_options(place)

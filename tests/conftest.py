@@ -21,6 +21,8 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402, F401
 
+from tests import tiny  # noqa: E402
+
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
 
@@ -72,51 +74,29 @@ def tiny_llama():
 
     Shared by the whole session: copy it (copy.deepcopy) before changing it.
     """
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
+    return tiny.llama(
         vocab_size=256,
         hidden_size=64,
         intermediate_size=128,
-        num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=512,
         tie_word_embeddings=True,
-        bos_token_id=1,
-        eos_token_id=2,
         pad_token_id=2,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return LlamaForCausalLM(config).eval()
 
 
 @pytest.fixture(scope="session")
 def tiny_bert():
     """A random BERT encoder: hidden 32, 2 layers, vocabulary 256. Copy it before changing it."""
-    from transformers import BertConfig, BertModel
-
-    config = BertConfig(
-        vocab_size=256,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=128,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return BertModel(config).eval()
+    return tiny.bert(vocab_size=256, max_position_embeddings=128)
 
 
 @pytest.fixture(scope="session")
 def tiny_gpt2():
     """A random GPT-2: hidden 16, 2 layers. Copy it before changing it."""
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    config = GPT2Config(n_embd=16, n_layer=2, n_head=2, vocab_size=32, n_positions=16)
-    return GPT2LMHeadModel(config).eval()
+    sizes = {"n_embd": 16, "n_layer": 2, "n_head": 2, "vocab_size": 32, "n_positions": 16}
+    return tiny.model("GPT2LMHeadModel", **sizes)
 
 
 @pytest.fixture(scope="session")

@@ -77,8 +77,7 @@ def downloaded() -> str:
 def find() -> str | None:
     """Return the path of a browser that runs, or None.
 
-    Raises:
-        SystemExit: CHROME names something that does not run.
+    Raises SystemExit: CHROME names something that does not run.
     """
     given = os.environ.get("CHROME")
     if given:

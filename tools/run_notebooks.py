@@ -62,14 +62,11 @@ def run(
 ) -> Run:
     """Execute one lesson in a fresh kernel.
 
-    Args:
-        path: the notebook; it is read, never written.
-        pace: what SHRINKKIT_PACE is for the kernel, "full" or "quick".
-        timeout_s: seconds that one cell may take.
-        results: where the lesson records its rows instead of data/results.
-
-    Raises:
-        LessonFailed: a cell raised, took too long, or ended the kernel.
+    path: the notebook; it is read, never written.
+    pace: what SHRINKKIT_PACE is for the kernel, "full" or "quick".
+    timeout_s: seconds that one cell may take.
+    results: where the lesson records its rows instead of data/results.
+    Raises LessonFailed: a cell raised, took too long, or ended the kernel.
     """
     notebook = nbformat.read(path, as_version=4)
     here = str(Path(sys.executable).parent)  # for `!shrinkkit`, as tools/lab.py does

@@ -57,8 +57,7 @@ class Finding:
 def examine(*, online: bool = True) -> list[Finding]:
     """Return every finding about this machine, in reading order.
 
-    Args:
-        online: also ask whether the model hub is reachable.
+    online: also ask whether the model hub is reachable.
     """
     findings = [python(), torch_version(), *packages(), cores(), memory(), cpu(), gpu()]
     findings += map(asset, asset_status())

@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -64,14 +63,10 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
     successes = require_int("successes", successes, 0, n)
     if not isinstance(confidence, (int, float)) or not 0 < confidence < 1:
         raise InputError(f"confidence is {confidence!r}: give a number between 0 and 1, as 0.95.")
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    p = successes / n
-    middle = p + z * z / (2 * n)
-    spread = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    scale = 1 + z * z / n
-    low = 0.0 if successes == 0 else (middle - spread) / scale
-    high = 1.0 if successes == n else (middle + spread) / scale
-    return low, high
+    from scipy.stats import binomtest  # takes longer to import than most of this package
+
+    low, high = binomtest(successes, n).proportion_ci(confidence, method="wilson")
+    return float(low), float(high)
 
 
 def choose_candidates(

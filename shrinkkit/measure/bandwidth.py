@@ -17,10 +17,9 @@ import torch
 from torch import nn
 
 from shrinkkit.errors import InputError, require_int
+from shrinkkit.measure.size import MIB
 from shrinkkit.measure.timing import time_paired
 from shrinkkit.surgery.parts import input_embedding, is_packed
-
-MIB = 2**20
 
 
 def memory_bandwidth(

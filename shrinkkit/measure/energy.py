@@ -4,7 +4,8 @@ Three cases, and the result always says which one it is:
 
 - `rapl`: Linux on Intel or AMD, where the processor counts its own energy and the counters may be
   read (on most systems only by the administrator since 2020; never in a virtual machine). This is
-  a measurement, of the whole processor and its memory: other programs are in it.
+  a measurement, of the whole processor and its memory: other programs are in it. They are read
+  here, because codecarbon adds an estimate for memory to what it reads from them.
 - `estimated`: codecarbon (offline: nothing leaves the machine) multiplies the processor time used
   by a power rating from a table. Good for saying "a tenth of"; do not quote the joules themselves.
 - `not available`: neither. `joules` is None, never a guess and never 0.
@@ -19,8 +20,8 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,12 +123,12 @@ def _estimate(fn: Callable[[], Any], min_seconds: float) -> Energy:
             "no readable energy counters, and codecarbon is not installed: pip install codecarbon"
         )
         return Energy(None, "not available", note, seconds, n_calls)
-    with _Silence():
+    with _silence():
         tracker.start()
     try:
         seconds, n_calls = _repeat(fn, min_seconds)
     finally:
-        with _Silence():
+        with _silence():
             tracker.stop()
     data = getattr(tracker, "final_emissions_data", None)
     joules = getattr(data, "energy_consumed", 0.0) * 3.6e6 if data is not None else 0.0
@@ -141,7 +142,7 @@ def _estimate(fn: Callable[[], Any], min_seconds: float) -> Energy:
 def _tracker() -> Any | None:
     """Set codecarbon up so that it neither writes, nor prints, nor asks the network."""
     try:
-        with _Silence():
+        with _silence():
             from codecarbon import OfflineEmissionsTracker
 
             return OfflineEmissionsTracker(
@@ -158,22 +159,20 @@ def _tracker() -> Any | None:
         return None
 
 
-class _Silence:
+@contextmanager
+def _silence() -> Iterator[None]:
     """Keep codecarbon's start-up messages and warnings out of the notebook."""
-
-    def __enter__(self) -> None:
-        self._null = open(os.devnull, "w", encoding="utf-8")
-        self._parts = [redirect_stdout(self._null), redirect_stderr(self._null)]
-        self._parts.append(warnings.catch_warnings())
-        for part in self._parts:
-            part.__enter__()
+    logger = logging.getLogger("codecarbon")
+    level = logger.level
+    with (
+        open(os.devnull, "w", encoding="utf-8") as null,
+        redirect_stdout(null),
+        redirect_stderr(null),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")
-        logger = logging.getLogger("codecarbon")
-        self._level = logger.level
         logger.setLevel(logging.CRITICAL)
-
-    def __exit__(self, *problem: object) -> None:
-        logging.getLogger("codecarbon").setLevel(self._level)
-        for part in reversed(self._parts):
-            part.__exit__(*problem)
-        self._null.close()
+        try:
+            yield
+        finally:
+            logger.setLevel(level)

@@ -18,7 +18,6 @@ tokens find late values rounded that would still be in float.)
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from shrinkkit.errors import InputError, require_int
+from shrinkkit.measure.quality import perplexity_of
 from shrinkkit.surgery.running import (
     check_tokens,
     check_vocabulary,
@@ -153,10 +153,7 @@ def cached_perplexity(
                 logits = model(here, past_key_values=cache, use_cache=True).logits
                 answers = batch[:, start + 1 : start + 1 + here.shape[1]]  # [batch, <= chunk]
                 total += _loss(logits[:, : answers.shape[1]], answers)
-    try:
-        return math.exp(total / n_positions)
-    except OverflowError:
-        return math.inf
+    return perplexity_of(total / n_positions)
 
 
 def _loss(logits: torch.Tensor, answers: torch.Tensor) -> float:

@@ -150,7 +150,7 @@ def token_scores(
         if reference is not None and name != reference:
             parts = same[name] / n_positions, divergence[name] / n_positions, n_positions
             agreement = Agreement(*parts)
-        scores[name] = TokenScores(_exp(loss[name] / n_positions), agreement)
+        scores[name] = TokenScores(perplexity_of(loss[name] / n_positions), agreement)
     return scores
 
 
@@ -194,8 +194,9 @@ def _slices(batch: torch.Tensor) -> Iterator[tuple[int, slice]]:
             yield window, slice(start, min(start + _POSITIONS, last))
 
 
-def _exp(mean_loss: float) -> float:
+def perplexity_of(mean_loss: float) -> float:
+    """Return exp(mean loss in nats); inf where that is beyond 1e308, for a model so broken."""
     try:
         return math.exp(mean_loss)
-    except OverflowError:  # beyond 1e308: a model so broken that its figure has no name
+    except OverflowError:
         return math.inf

@@ -20,12 +20,11 @@ import math
 import platform
 import re
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shrinkkit.errors import InputError, ShrinkkitError
+from shrinkkit.errors import InputError, ShrinkkitError, did_you_mean
 from shrinkkit.system.files import data_dir, lock, results_dir, write_atomically
 from shrinkkit.system.hardware import usable_cores
 from shrinkkit.system.pace import pace
@@ -122,11 +121,9 @@ def load_results(table: str) -> pd.DataFrame:
         if path.exists():
             return pd.DataFrame(_read(path))
     known = sorted({path.stem for folder in folders for path in Path(folder).glob("*.json")})
-    near = get_close_matches(table, known, n=1)
     raise InputError(
-        f"table {table!r} has no recorded results. "
-        + (f"Did you mean {near[0]!r}? " if near else "")
-        + f"There are: {', '.join(known) or 'none yet'}. "
+        f"table {table!r} has no recorded results.{did_you_mean(table, known)} "
+        f"There are: {', '.join(known) or 'none yet'}. "
         "Run the lesson that measures it, or record rows with measure.record(...)."
     )
 

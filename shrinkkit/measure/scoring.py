@@ -22,6 +22,7 @@ quality, and `record("table", card.frame)` keeps the rows.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -35,7 +36,7 @@ from shrinkkit.measure.encoders import retrieval_scores, topics_accuracy
 from shrinkkit.measure.energy import measure_energy
 from shrinkkit.measure.memory import peak_rss
 from shrinkkit.measure.quality import token_scores
-from shrinkkit.measure.speed import decode_speed_paired, prefill_speed_paired
+from shrinkkit.measure.speed import decode_speed_paired, prefill_speed_paired, write_tokens
 from shrinkkit.measure.timing import time_paired
 from shrinkkit.surgery.running import check_tokens, device_of, evaluating, progress
 
@@ -188,7 +189,7 @@ def _task_columns(model, tokenizer, task, n_questions: int, seed: int) -> dict[s
 def _speed(rows, models, sample, writes: bool, n_new: int, repeats: int) -> None:
     if not writes:
         mask = torch.ones_like(sample)
-        fns = {name: _call(model, sample, attention_mask=mask) for name, model in models.items()}
+        fns = {name: partial(model, sample, attention_mask=mask) for name, model in models.items()}
         with evaluating(*models.values()):
             for name, timing in time_paired(fns, 2, max(repeats, 5)).items():
                 rows[name].update(
@@ -212,26 +213,11 @@ def _speed(rows, models, sample, writes: bool, n_new: int, repeats: int) -> None
         )
 
 
-def _call(model: nn.Module, *args: Any, **options: Any):
-    return lambda: model(*args, **options)
-
-
 def _energy(rows, models, sample, writes: bool, n_new: int) -> None:
     for name, model in progress(models.items(), "energy", unit="model"):
         with evaluating(model):
-            if writes:
-                energy = measure_energy(
-                    lambda model=model: model.generate(
-                        sample[:, :16],
-                        attention_mask=torch.ones_like(sample[:, :16]),
-                        min_new_tokens=n_new,
-                        max_new_tokens=n_new,
-                        do_sample=False,
-                        pad_token_id=0,
-                    )
-                )
-            else:
-                energy = measure_energy(_call(model, sample))
+            work = partial(write_tokens, model, sample[:, :16], n_new) if writes else None
+            energy = measure_energy(work or partial(model, sample))
         per = n_new if writes else 1  # a token written, or a sentence read
         rows[name]["energy_joules"] = None if energy.joules is None else energy.joules / per
         rows[name]["energy_source"] = energy.source

@@ -120,7 +120,7 @@ def time_to_first_token(
     """
     prompt = _prompt("model", model, prompt_tokens)
     with evaluating(model):
-        return time_call(lambda: _generate(model, prompt, 1), warmup, repeats, clock=clock)
+        return time_call(lambda: write_tokens(model, prompt, 1), warmup, repeats, clock=clock)
 
 
 def prefill_speed(
@@ -203,11 +203,14 @@ def _stopwatch(
     watch = _Stopwatch(clock)
     wait_for_device()
     start = clock()
-    _generate(model, prompt, n_new, stopping_criteria=[watch])
+    write_tokens(model, prompt, n_new, stopping_criteria=[watch])
     return start, watch.times
 
 
-def _generate(model: nn.Module, prompt: torch.Tensor, n_new: int, **more: object) -> torch.Tensor:
+def write_tokens(
+    model: nn.Module, prompt: torch.Tensor, n_new: int, **more: object
+) -> torch.Tensor:
+    """Let `generate` write exactly n_new tokens after a prompt [1, seq_len], the likeliest each."""
     return model.generate(
         prompt,
         attention_mask=torch.ones_like(prompt),

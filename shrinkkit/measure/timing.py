@@ -9,8 +9,9 @@ the cores away, and processors change their clock with temperature. The recipe h
 3. compare in turns: A B A B A B, never all of A and then all of B (`time_paired`), and compare
    within each turn (`speedup`). Whatever slows the machine for a second then hits both.
 
-A gap that is smaller than the spread is a tie. What this cannot fix is a machine that is busy
-all along: close what you can.
+The turns are why Python's timeit and torch's benchmark are not used: both finish one function
+before they begin the next. A gap that is smaller than the spread is a tie. What this cannot fix is
+a machine that is busy all along: close what you can.
 """
 
 from __future__ import annotations

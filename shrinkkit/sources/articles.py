@@ -47,8 +47,7 @@ _CLEANED = "cleaned 2 of sha256 "
 def wikipedia_articles() -> tuple[Article, ...]:
     """Read the embedded Wikipedia articles, prose only (CC BY-SA).
 
-    Raises:
-        AssetError: gensim is not installed, or its file is damaged.
+    Raises AssetError: gensim is not installed, or its file is damaged.
     """
     asset = ASSETS["wikipedia"]
     folder = cache_dir() / "text" / f"wikipedia-{asset.sha256[:12]}"
@@ -117,8 +116,7 @@ def clean_wiki_text(body: str) -> str:
 def lee_news_articles() -> tuple[Article, ...]:
     """Read the embedded news stories, one a line (300 short stories of 2000-2001).
 
-    Raises:
-        AssetError: gensim is not installed, or its file is damaged.
+    Raises AssetError: gensim is not installed, or its file is damaged.
     """
     lines = asset_path(ASSETS["lee-news"]).read_text(encoding="utf-8").splitlines()
     return tuple(Article(f"story {i:03d}", line.strip()) for i, line in enumerate(lines) if line)
@@ -130,8 +128,7 @@ def articles_from_path(path: Path) -> tuple[Article, ...]:
     A single file is cut into two articles at the paragraph end nearest to its middle, so that
     it still has a calibration and an evaluation half.
 
-    Raises:
-        InputError: no .txt files, not UTF-8, or nothing in them.
+    Raises InputError: no .txt files, not UTF-8, or nothing in them.
     """
     files = [path] if path.is_file() else sorted(path.rglob("*.txt"))
     if not files:
@@ -175,15 +172,12 @@ def hub_articles(
 
     Wikitext has one row a line; its articles are put together again at their headings.
 
-    Args:
-        name: such as "Salesforce/wikitext" or "stanfordnlp/sst2".
-        config: which part of the dataset; wikitext's default is "wikitext-2-raw-v1".
-        split: "test", "validation" or "train".
-        column: the column that holds the text.
-
-    Raises:
-        AssetError: the hub cannot be reached and the dataset is not in its cache.
-        InputError: no such column, or no text.
+    name: such as "Salesforce/wikitext" or "stanfordnlp/sst2".
+    config: which part of the dataset; wikitext's default is "wikitext-2-raw-v1".
+    split: "test", "validation" or "train".
+    column: the column that holds the text.
+    Raises AssetError: the hub cannot be reached and the dataset is not in its cache; InputError: no
+    such column, or no text.
     """
     import datasets
 

@@ -152,13 +152,10 @@ def pin_file() -> Path:
 def locate(package: str, filename: str, *, fix: str | None = None) -> Path:
     """Return where pip put one file of a package, without importing the package.
 
-    Args:
-        package: the distribution's name, as pip knows it.
-        filename: path inside site-packages, with forward slashes.
-        fix: the command that installs it, for the message.
-
-    Raises:
-        AssetError: the package is not installed, or the file is not there.
+    package: the distribution's name, as pip knows it.
+    filename: path inside site-packages, with forward slashes.
+    fix: the command that installs it, for the message.
+    Raises AssetError: the package is not installed, or the file is not there.
     """
     fix = fix or (INSTALL_TEXTS if package == "gensim" else INSTALL_MODELS)
     if package == OWN:
@@ -191,14 +188,10 @@ def how_to_mend(package: str, fix: str = "") -> str:
 def verify(path: str | Path, sha256: str, *, size_bytes: int | None = None, fix: str = "") -> Path:
     """Return `path` when the file there has the expected SHA-256.
 
-    Args:
-        path: the file.
-        sha256: 64 hexadecimal digits.
-        size_bytes: expected size; a truncated file is then told apart from a changed one.
-        fix: what to do about a damaged file, for the message.
-
-    Raises:
-        AssetError: missing, truncated, or not the expected bits.
+    sha256: 64 hexadecimal digits.
+    size_bytes: expected size; a truncated file is then told apart from a changed one.
+    fix: what to do about a damaged file, for the message.
+    Raises AssetError: missing, truncated, or not the expected bits.
     """
     path = Path(path)
     fix = fix or "Install it again."
@@ -225,8 +218,7 @@ def verify(path: str | Path, sha256: str, *, size_bytes: int | None = None, fix:
 def asset_path(asset: Asset) -> Path:
     """Return the verified file of an asset.
 
-    Raises:
-        AssetError: missing package, missing or damaged file; the message says how to get it.
+    Raises AssetError: missing package, missing or damaged file; the message says how to get it.
     """
     path = locate(asset.package, asset.file, fix=asset.fix)
     fix = how_to_mend(asset.package, asset.fix)

@@ -21,9 +21,8 @@ import torch
 def unpack_gguf(path: str | Path, folder: str | Path) -> None:
     """Write the fp32 model and tokenizer of a Llama-architecture GGUF file into `folder`.
 
-    Args:
-        path: the GGUF file. Its folder must not hold files of another model.
-        folder: an existing, empty folder.
+    path: the GGUF file. Its folder must not hold files of another model.
+    folder: an existing, empty folder.
     """
     from transformers import AutoModelForCausalLM, LlamaForCausalLM
 

@@ -1,22 +1,23 @@
-"""Open a language model and its tokenizer: embedded, from a folder, or from the hub.
+"""Which models there are, where a name leads to, and the tokenizer that belongs to it.
 
-One call, three kinds of name:
+A name is one of three kinds:
 
-    load_model("smollm2-135m")                        embedded: offline, everywhere the same bits
-    load_model("runs/my-model")                       a folder that a model was saved into
-    load_model("HuggingFaceTB/SmolLM2-135M-Instruct") the hub, for readers with the network
+    "smollm2-135m"                        embedded: offline, everywhere the same bits
+    "runs/my-model"                       a folder that a model was saved into
+    "HuggingFaceTB/SmolLM2-135M-Instruct" the hub, for readers with the network
 
-Weights are read from safetensors only: a pickle can run code, so it is never opened, and code
-that a hub repository brings along is never run.
+`shrinkkit.loading` opens the model itself: decoders (GPT, Llama, ...) as causal language models,
+encoders (BERT, MiniLM, ...) as bare encoders, a checkpoint with a sequence classification head with
+its head.
+
+Weights are read from safetensors only: a pickle can run code, so it is never opened, and code that
+a hub repository brings along is never run.
 
 SmolLM2 is embedded as a GGUF file whose linear layers are stored at 4 bits. The first load
 de-quantises it to fp32 and keeps the result in the cache (540 MB; `system.cache`); later loads take
 under a second. Its fp32 numbers are therefore those of a model that has been through 4 bits
 once: say so beside every fp32 row, with `provenance(name)`. Production runtimes such as llama.cpp
 compute from the 4-bit file directly; this course wants fp32 weights to quantize for itself.
-
-Decoders (GPT, Llama, ...) are opened as causal language models, encoders (BERT, MiniLM, ...) as
-bare encoders, and a checkpoint with a sequence classification head keeps its head.
 """
 
 from __future__ import annotations
@@ -29,13 +30,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from shrinkkit.errors import InputError, near_matches
+from shrinkkit.errors import InputError, did_you_mean
 from shrinkkit.sources.assets import ASSETS, OWN, asset_path, shipped_models
-from shrinkkit.sources.opening import (
-    hub_folder,
-    hub_options,
-    plain_load_errors,
-)
+from shrinkkit.sources.opening import hub_folder, hub_options, plain_load_errors
 from shrinkkit.system.cache import cached_folder
 from shrinkkit.system.files import cache_dir
 
@@ -92,11 +89,8 @@ EMBEDDED: Mapping[str, EmbeddedModel] = MappingProxyType(
 def load_tokenizer(name: str | Path = "smollm2-135m") -> PreTrainedTokenizerFast:
     """Open the tokenizer that belongs to a model.
 
-    Args:
-        name: as for `load_model`.
-
-    Raises:
-        InputError, AssetError, StorageError: as for `load_model`.
+    name: as for `load_model`.
+    Raises InputError, AssetError, StorageError: as for `load_model`.
     """
     from transformers import AutoTokenizer
 
@@ -115,11 +109,8 @@ def checkpoint_folder(name: str | Path) -> Path:
 
     For work that reads a checkpoint piece by piece instead of opening the model.
 
-    Args:
-        name: as for `load_model`.
-
-    Raises:
-        InputError, AssetError, StorageError: as for `load_model`.
+    name: as for `load_model`.
+    Raises InputError, AssetError, StorageError: as for `load_model`.
     """
     name, place = resolve(name)
     if place is None:
@@ -167,11 +158,9 @@ def resolve(name: str | Path) -> tuple[str, Path | None]:
                 "is there. Give the folder that save_pretrained or shrinkkit.quant.save wrote."
             )
         return text, folder
-    near = near_matches(text, EMBEDDED)
-    if "/" not in text and near:
-        raise InputError(
-            f"Unknown model {text!r}. Did you mean {' or '.join(map(repr, near))}? {HELP}"
-        )
+    hint = did_you_mean(text, EMBEDDED)
+    if "/" not in text and hint:
+        raise InputError(f"Unknown model {text!r}.{hint} {HELP}")
     # Hub names are "name" or "owner/name"; anything else was meant as a path.
     if isinstance(name, Path) or not re.fullmatch(r"[\w][\w.\-]*(/[\w][\w.\-]*)?", text):
         raise InputError(f"No such folder, and not a possible hub name: {text!r}. {HELP}")

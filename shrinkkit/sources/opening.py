@@ -99,9 +99,8 @@ def quiet(quiet: bool) -> Iterator[None]:
 def plain_load_errors(name: str, place: Path | None, advice: str) -> Iterator[None]:
     """Say in one sentence why a folder (`place`) or, without one, a hub name could not be opened.
 
-    Raises:
-        AssetError: a damaged folder, or a hub that cannot be reached.
-        InputError: a hub name that leads nowhere, or to weights that are not safetensors.
+    Raises AssetError: a damaged folder, or a hub that cannot be reached; InputError: a hub name
+    that leads nowhere, or to weights that are not safetensors.
     """
     try:
         yield

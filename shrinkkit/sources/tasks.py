@@ -79,13 +79,10 @@ class AnalogyTask:
         A prompt's last word repeats over many questions of the file; the sample uses each one
         once before it repeats any, so the answers are as independent as they can be.
 
-        Args:
-            section: such as "capital-world" or "gram2-opposite".
-            n_questions: how many; None for all.
-            seed: which.
-
-        Raises:
-            InputError: unknown section (with the near matches), or more than there are.
+        section: such as "capital-world" or "gram2-opposite".
+        n_questions: how many; None for all.
+        seed: which.
+        Raises InputError: unknown section (with the near matches), or more than there are.
         """
         pool = list(self.sections[require_choice("section", section, self.sections)])
         if n_questions is None:
@@ -106,16 +103,13 @@ def load_task(
 ) -> TopicsTask | RetrievalTask | AnalogyTask:
     """Build a task from the embedded texts.
 
-    Args:
-        name: "topics", "retrieval" or "analogies".
-        seed: which passages and sentences (not used by "analogies", whose sample is drawn by
-            `AnalogyTask.questions`).
-        sizes: for "topics" `n_topics` (40), `n_train` (8) and `n_test` (8) passages per topic;
-            for "retrieval" `n_queries` (300) and `n_passages` (1000).
-
-    Raises:
-        InputError: unknown name or size, or more passages than the text has.
-        AssetError: gensim is not installed, or its file is damaged.
+    name: "topics", "retrieval" or "analogies".
+    seed: which passages and sentences (not used by "analogies", whose sample is drawn by
+        `AnalogyTask.questions`).
+    sizes: for "topics" `n_topics` (40), `n_train` (8) and `n_test` (8) passages per topic; for
+        "retrieval" `n_queries` (300) and `n_passages` (1000).
+    Raises InputError: unknown name or size, or more passages than the text has; AssetError: gensim
+    is not installed, or its file is damaged.
     """
     require_choice("task", name, TASKS)
     seed = require_int("seed", seed, 0)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from shrinkkit.errors import InputError, near_matches, require_choice, require_int
+from shrinkkit.errors import InputError, did_you_mean, require_choice, require_int
 from shrinkkit.sources.articles import (
     Article,
     articles_from_path,
@@ -58,32 +58,18 @@ class Text:
     def calibration(self, n_samples: int = 32, seq_len: int = 256, seed: int = 0) -> torch.Tensor:
         """Return windows to calibrate on.
 
-        Args:
-            n_samples: number of windows.
-            seq_len: tokens in a window.
-            seed: which windows of the calibration half.
-
-        Returns:
-            [n_samples, seq_len] int64; token ids.
-
-        Raises:
-            InputError: the half has not that many windows, or none that long.
+        n_samples: number of windows.
+        seq_len: tokens in a window.
+        seed: which windows of the calibration half.
+        Returns [n_samples, seq_len] int64; token ids.
+        Raises InputError: the half has not that many windows, or none that long.
         """
         return self._windows("calibration", n_samples, seq_len, seed)
 
     def evaluation(self, n_samples: int = 32, seq_len: int = 256, seed: int = 0) -> torch.Tensor:
         """Return windows to measure on, from articles that no calibration window comes from.
 
-        Args:
-            n_samples: number of windows.
-            seq_len: tokens in a window.
-            seed: which windows of the evaluation half.
-
-        Returns:
-            [n_samples, seq_len] int64; token ids.
-
-        Raises:
-            InputError: the half has not that many windows, or none that long.
+        Arguments, result and errors as in `calibration`.
         """
         return self._windows("evaluation", n_samples, seq_len, seed)
 
@@ -166,17 +152,13 @@ def load_text(
 ) -> Text:
     """Open a text: embedded, from .txt files, or a dataset of the hub.
 
-    Args:
-        name: "wikipedia", "lee-news", the path of a .txt file or of a folder of them, or a hub
-            dataset such as "Salesforce/wikitext".
-        tokenizer: the model's name or folder whose tokenizer cuts the text, or a tokenizer.
-        config: hub datasets only: which part; wikitext's default is "wikitext-2-raw-v1".
-        split: hub datasets only.
-        column: hub datasets only: the column that holds the text.
-
-    Raises:
-        InputError: unknown name (with the near matches), empty text.
-        AssetError: an embedded file is missing or damaged, or the hub cannot be reached.
+    name: "wikipedia", "lee-news", the path of a .txt file or of a folder of them, or a hub dataset
+        such as "Salesforce/wikitext".
+    tokenizer: the model's name or folder whose tokenizer cuts the text, or a tokenizer.
+    config: hub datasets only: which part; wikitext's default is "wikitext-2-raw-v1".
+    split, column: hub datasets only; the column that holds the text.
+    Raises InputError: unknown name (with the near matches), empty text; AssetError: an embedded
+    file is missing or damaged, or the hub cannot be reached.
     """
     articles = _read(name, config, split, column)
     return Text(str(name), articles, _tokenizer(tokenizer))
@@ -210,8 +192,7 @@ def _read(name: str | Path, config: str | None, split: str, column: str) -> tupl
     is_hub_name = isinstance(name, str) and re.fullmatch(r"\w[\w.\-]*/\w[\w.\-]*", name)
     if is_hub_name and not str(name).endswith(".txt"):
         return hub_articles(str(name), config=config, split=split, column=column)
-    near = near_matches(name, EMBEDDED_TEXTS)
-    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    hint = did_you_mean(name, EMBEDDED_TEXTS)
     raise InputError(f"Unknown text {str(name)!r}, and no such file or folder.{hint} {_HELP}")
 
 

@@ -21,7 +21,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import nn
 
-from shrinkkit.errors import InputError, near_matches
+from shrinkkit.errors import InputError, did_you_mean, near_matches
 
 # Where each model family keeps its repeated blocks.
 BLOCK_PATHS = (
@@ -138,9 +138,7 @@ def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
     """
     names = [existing for existing, _ in model.named_modules()]
     if name not in names or not name:
-        near = near_matches(name, names)
-        hint = f" Did you mean {', '.join(near)}?" if near else ""
-        raise InputError(f"The model has no module named {name!r}.{hint}")
+        raise InputError(f"The model has no module named {name!r}.{did_you_mean(name, names)}")
     parent, _, leaf = name.rpartition(".")
     setattr(model.get_submodule(parent), leaf, module)
 

@@ -22,11 +22,10 @@ import torch
 from torch import nn
 
 from shrinkkit.errors import AssetError, InputError
+from shrinkkit.sources.models import QUANTIZED_FILE
 from shrinkkit.sources.opening import auto_class, plain_load_errors
 from shrinkkit.surgery.parts import decoder_blocks, input_embedding, is_tied, output_head
 from shrinkkit.surgery.tensor_files import TensorFiles
-
-_QUANTIZED_FILE = "shrinkkit.safetensors"
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Skeleton:
         Raises InputError for a checkpoint that is quantized already, AssetError for files that are
         missing, damaged, pickled or do not fit the config.
         """
-        if (folder / _QUANTIZED_FILE).is_file():
+        if (folder / QUANTIZED_FILE).is_file():
             raise InputError(f"{folder} holds a model that shrinkkit has quantized already.")
         files = TensorFiles.of_folder(folder)
         model = _on_meta(folder)

@@ -6,9 +6,10 @@ maps the file into memory. That is quick, but each page of the file that was tou
 the process's own until the system takes it back, so reading a checkpoint from end to end shows up
 as the whole checkpoint in memory, and a machine or container with a limit may well end the process.
 
-Here a tensor is read by its offset, with ordinary reads, into memory that the caller owns and
-frees. A single row or a few can be read too: the embedding of a sentence needs a dozen rows of a
-table of 100,000. What is written goes from file to file in pieces of a few MiB.
+So safetensors' own reader is not used here: a tensor is read by its offset, with ordinary reads,
+into memory that the caller owns and frees. A single row or a few can be read too: the embedding of
+a sentence needs a dozen rows of a table of 100,000. What is written goes from file to file in
+pieces of a few MiB.
 
 Large checkpoints come as several files with an index, which says what tensor lies in which file.
 Weights in pickle files (`pytorch_model.bin`) are not opened: a pickle can run code.

@@ -33,15 +33,11 @@ def cached_folder(
 ) -> Path:
     """Return `folder`, built by `build` if it is missing, damaged or made from something else.
 
-    Args:
-        folder: where the result is kept.
-        build: called with an empty folder, to be filled; called at most once at a time on this
-            machine. Whatever it raises is passed on, and nothing is kept.
-        source: what the folder is made from, such as a SHA-256; another source rebuilds it.
-        needed_bytes: room that the result takes, to refuse a full disk before working.
-
-    Raises:
-        StorageError: the disk is full, or the cache may not be written to.
+    build: called with an empty folder, to be filled; called at most once at a time on this machine.
+        Whatever it raises is passed on, and nothing is kept.
+    source: what the folder is made from, such as a SHA-256; another source rebuilds it.
+    needed_bytes: room that the result takes, to refuse a full disk before working.
+    Raises StorageError: the disk is full, or the cache may not be written to.
     """
     folder = Path(folder).absolute()
     if is_whole(folder, source=source):
@@ -59,10 +55,9 @@ def cached_folder(
 def is_whole(folder: str | Path, *, source: str | None = None, thorough: bool = False) -> bool:
     """Tell whether every file of the manifest is there in full, and nothing was changed.
 
-    Args:
-        folder: a folder made by `cached_folder`.
-        source: what it must have been made from; None accepts any.
-        thorough: also compare the hashes of large files.
+    folder: a folder made by `cached_folder`.
+    source: what it must have been made from; None accepts any.
+    thorough: also compare the hashes of large files.
     """
     folder = Path(folder)
     try:

@@ -24,16 +24,17 @@ import hashlib
 import os
 import re
 import shutil
-import sys
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+from platformdirs import user_cache_path
+
 from shrinkkit.errors import ShrinkkitError, StorageError
 
-_OS_NAME = os.name
 _LEFTOVER_AGE_S = 24 * 3600
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -44,13 +45,7 @@ def cache_dir() -> Path:
     given = os.environ.get("SHRINKKIT_CACHE")
     if given:
         return Path(given).expanduser().absolute()
-    if sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    elif _OS_NAME == "nt":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "shrinkkit"
+    return user_cache_path("shrinkkit", appauthor=False, opinion=False)
 
 
 def _checkout_data() -> Path | None:
@@ -101,13 +96,10 @@ def write_atomically(path: str | Path, *, needed_bytes: int | None = None) -> It
     is untouched. (An older *folder* has to be moved aside first, so there it is two steps:
     readers of folders should hold `lock(path)`.)
 
-    Args:
-        path: the final name. Its parent folders are made.
-        needed_bytes: bytes about to be written, when known: a disk with less room is then
-            refused before any work is done.
-
-    Raises:
-        StorageError: the disk is full, or the folder may not be written to.
+    path: the final name. Its parent folders are made.
+    needed_bytes: bytes about to be written, when known: a disk with less room is then refused
+        before any work is done.
+    Raises StorageError: the disk is full, or the folder may not be written to.
     """
     path = Path(path).absolute()
     with _plain_storage_errors(path, needed_bytes):
@@ -134,59 +126,25 @@ def lock(path: str | Path, *, timeout_s: float = 900.0) -> Iterator[None]:
     An advisory lock on `<path>.lock` beside it: the operating system frees it when the holder
     ends, however it ends, so no stale lock is ever left.
 
-    Args:
-        path: what is about to be written; it need not exist.
-        timeout_s: seconds to wait for another holder.
-
-    Raises:
-        StorageError: still held after `timeout_s`, or the folder may not be written to.
+    path: what is about to be written; it need not exist.
+    timeout_s: seconds to wait for another holder.
+    Raises StorageError: still held after `timeout_s`, or the folder may not be written to.
     """
     path = Path(path).absolute()
-    lock_path = path.with_name(path.name + ".lock")
+    held = FileLock(path.with_name(path.name + ".lock"))
     with _plain_storage_errors(path):
-        lock_path.parent.mkdir(parents=True, exist_ok=True)
-        stream = open(lock_path, "a+b")  # noqa: SIM115 - closed below, with the lock
-    with stream:
-        deadline = time.monotonic() + timeout_s
-        while not _try_lock(stream.fileno()):
-            if time.monotonic() > deadline:
-                raise StorageError(
-                    f"{path} is being written by another process and was still locked after "
-                    f"{timeout_s:g} s. Wait for that process, or end it, and try again."
-                )
-            time.sleep(0.05)
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            yield
-        finally:
-            _unlock(stream.fileno())
-
-
-if os.name == "nt":  # pragma: no cover - another operating system
-    import msvcrt
-
-    def _try_lock(descriptor: int) -> bool:
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-
-    def _unlock(descriptor: int) -> None:
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
-else:
-    import fcntl
-
-    def _try_lock(descriptor: int) -> bool:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            return False
-        return True
-
-    def _unlock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
+            held.acquire(timeout=timeout_s)
+        except Timeout:
+            raise StorageError(
+                f"{path} is being written by another process and was still locked after "
+                f"{timeout_s:g} s. Wait for that process, or end it, and try again."
+            ) from None
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def _sync(path: Path) -> None:
@@ -195,7 +153,7 @@ def _sync(path: Path) -> None:
     for part in parts:
         if part.is_file():
             # Windows flushes only what is open for writing; elsewhere a read-only file will do.
-            with open(part, "rb+" if _OS_NAME == "nt" else "rb") as stream:
+            with open(part, "rb+" if os.name == "nt" else "rb") as stream:
                 os.fsync(stream.fileno())
         elif os.name != "nt":
             descriptor = os.open(part, os.O_RDONLY)

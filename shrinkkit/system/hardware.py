@@ -48,9 +48,8 @@ def cpu_features(
 ) -> tuple[list[str], list[str]]:
     """Return the features of FEATURES that a processor has, and those that it lacks.
 
-    Args:
-        flags: its flags; None asks this machine.
-        machine: its architecture, as `platform.machine()` says it; None asks this machine.
+    flags: its flags; None asks this machine.
+    machine: its architecture, as `platform.machine()` says it; None asks this machine.
 
     >>> cpu_features({"avx2", "avx512_vnni"}, "x86_64")
     (['AVX2', 'VNNI'], ['AVX-512', 'bf16', 'AMX'])

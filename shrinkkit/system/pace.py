@@ -25,8 +25,7 @@ PACES = ("quick", "full")
 def pace() -> Literal["quick", "full"]:
     """Return the pace set by the environment variable SHRINKKIT_PACE (default "full").
 
-    Raises:
-        InputError: the variable holds anything but "quick" or "full".
+    Raises InputError: the variable holds anything but "quick" or "full".
     """
     value = os.environ.get("SHRINKKIT_PACE", "").strip() or "full"
     if value not in PACES:
@@ -40,12 +39,7 @@ def pace() -> Literal["quick", "full"]:
 def scaled(*, full: T, quick: T) -> T:
     """Return the value that belongs to the current pace.
 
-    Args:
-        full: the value at full pace.
-        quick: the value at quick pace.
-
-    Raises:
-        InputError: SHRINKKIT_PACE holds anything but "quick" or "full".
+    Raises InputError: SHRINKKIT_PACE holds anything but "quick" or "full".
 
     >>> scaled(full=32, quick=4) in (32, 4)
     True

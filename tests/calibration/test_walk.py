@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 
 import pytest
 import torch
-import transformers
 from torch import nn
 
 from shrinkkit.calibration import Hessian, Maxima, Rows, Several, Walk
 from shrinkkit.errors import InputError
 from shrinkkit.surgery.parts import capture_inputs, decoder_blocks
+from tests import tiny
 
 SHARED = [
     ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
@@ -128,44 +127,26 @@ def test_the_last_layer_that_is_watched_rests_once_it_is_known(tiny_llama, token
     assert outputs == [True, False, False, False]
 
 
-def _config(kind: str, **own) -> transformers.PretrainedConfig:
-    shape = {
-        "vocab_size": 256,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "head_dim": 16,
-        "max_position_embeddings": 64,
-        "pad_token_id": 0,
-    }
-    return getattr(transformers, f"{kind}Config")(**(shape | own))
-
-
-FAMILIES: dict[str, Callable[[], transformers.PretrainedConfig]] = {
-    "rotary tables by name": lambda: _config("GPTNeoX", num_key_value_heads=2),
-    "learned positions": lambda: _config("OPT", ffn_dim=64, word_embed_proj_dim=32),
-    "two kinds of mask": lambda: _config(
-        "Gemma2", sliding_window=4, query_pre_attn_scalar=16, num_hidden_layers=3
+WINDOW = {"sliding_window": 4, "query_pre_attn_scalar": 16}
+FAMILIES: dict[str, tuple[str, dict]] = {
+    "rotary tables by name": ("GPTNeoX", {}),
+    "learned positions": ("OPT", {"ffn_dim": 64, "word_embed_proj_dim": 32}),
+    "two kinds of mask": ("Gemma2", {**WINDOW, "num_hidden_layers": 3}),
+    "two kinds of mask and of rotary table": ("Gemma3", {**WINDOW, "num_hidden_layers": 7}),
+    "a window in the upper layers": (
+        "Qwen2",
+        {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 2},
     ),
-    "two kinds of mask and of rotary table": lambda: _config(
-        "Gemma3Text", sliding_window=4, query_pre_attn_scalar=16, num_hidden_layers=7
-    ),
-    "a window in the upper layers": lambda: _config(
-        "Qwen2", use_sliding_window=True, sliding_window=4, max_window_layers=2
-    ),
-    "alibi, as large as the batch": lambda: _config("Bloom", n_layer=2, n_head=2),
-    "positions in the embedding": lambda: _config("GPT2"),
+    "alibi, as large as the batch": ("Bloom", {}),
 }
+SIZES = {**tiny.SIZES, "vocab_size": 256, "num_hidden_layers": 4, "pad_token_id": 0}
+HEADS = {"intermediate_size": 64, "num_key_value_heads": 2, "head_dim": 16}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_each_block_gets_its_own_arguments(family: str, tokens) -> None:
-    config = FAMILIES[family]()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    name, own = FAMILIES[family]
+    model = tiny.model(f"{name}ForCausalLM", **{**SIZES, **HEADS, **own})
     names = list(decoder_blocks(model))
     with torch.no_grad(), capture_inputs(model, names) as seen:
         model(tokens, use_cache=False)

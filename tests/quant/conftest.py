@@ -9,6 +9,7 @@ import torch
 
 from shrinkkit.quant import train_qat
 from shrinkkit.surgery.parts import find_linears
+from tests import tiny
 
 
 @pytest.fixture(scope="module")
@@ -41,22 +42,6 @@ def windows():
 @pytest.fixture(scope="session")
 def taught():
     """A small Llama that has learned the language of `windows_of`: perplexity 3 is the best."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=64,
-        tie_word_embeddings=True,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = LlamaForCausalLM(config)
+    model = tiny.llama(tie_word_embeddings=True)
     text = windows_of(512, seed=0)
     return train_qat(model, text, steps=150, batch_size=16, learning_rate=1e-2)

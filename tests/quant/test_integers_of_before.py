@@ -13,7 +13,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from shrinkkit.quant import (
     FP8_E4M3,
@@ -26,6 +25,7 @@ from shrinkkit.quant import (
     gptq_model,
     int_format,
 )
+from tests import tiny
 
 RECORDED_AT = "fe78ebb"
 
@@ -133,20 +133,8 @@ def of_layer(grid: str, how: str) -> str:
 
 
 def of_model(name: str) -> str:
-    config = LlamaConfig(
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=64,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = LlamaForCausalLM(config).eval()
     text = torch.randint(64, (6, 32), generator=torch.Generator().manual_seed(1))
-    small = MODELS[name](model, text)
+    small = MODELS[name](tiny.llama(), text)
     layers = [m for m in small.modules() if hasattr(m, "integers")]
     return digest(*(layer.integers() for layer in layers))
 

@@ -8,9 +8,10 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import AutoTokenizer, LlamaForCausalLM
 
 from shrinkkit.sources.gguf import unpack_gguf
+from tests import tiny
 
 Q4_1, F32 = gguf.GGMLQuantizationType.Q4_1, gguf.GGMLQuantizationType.F32
 NAMES = {
@@ -37,18 +38,15 @@ def interleave(rows: np.ndarray, n_heads: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, torch.Tensor]]:
     """A random two-layer Llama as a Q4_1 GGUF file, and the weights it should unpack to."""
-    config = LlamaConfig(
+    model = tiny.llama(
+        seed=1,
         vocab_size=260,
         hidden_size=64,
         intermediate_size=96,
-        num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
         tie_word_embeddings=True,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        model = LlamaForCausalLM(config)
     path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_context_length(512)

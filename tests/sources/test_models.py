@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
 
 import shrinkkit.sources.gguf
 import shrinkkit.sources.models
@@ -22,16 +21,7 @@ from shrinkkit.errors import AssetError, InputError, StorageError
 from shrinkkit.loading import load_model
 from shrinkkit.sources.assets import ASSETS, OWN, shipped_models
 from shrinkkit.sources.models import EMBEDDED, load_tokenizer, provenance
-
-TINY_BERT = BertConfig(
-    vocab_size=64,
-    hidden_size=32,
-    num_hidden_layers=1,
-    num_attention_heads=2,
-    intermediate_size=64,
-    max_position_embeddings=64,
-)
-
+from tests import tiny
 
 # The embedded models themselves: few and quick.
 
@@ -171,13 +161,13 @@ def test_a_folder(tiny_checkpoint: Path, tiny_llama) -> None:
 @pytest.mark.parametrize(
     ("saved_as", "opened_as"),
     [
-        (BertForMaskedLM, "BertModel"),
-        (BertForSequenceClassification, "BertForSequenceClassification"),
+        ("BertForMaskedLM", "BertModel"),
+        ("BertForSequenceClassification", "BertForSequenceClassification"),
     ],
     ids=["encoder", "classifier"],
 )
-def test_architecture_decides(saved_as: type, opened_as: str, tmp_path: Path) -> None:
-    saved_as(TINY_BERT).save_pretrained(tmp_path)
+def test_architecture_decides(saved_as: str, opened_as: str, tmp_path: Path) -> None:
+    tiny.bert(saved_as).save_pretrained(tmp_path)
     assert type(load_model(tmp_path)).__name__ == opened_as
 
 

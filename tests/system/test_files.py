@@ -13,7 +13,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import platformdirs
 import pytest
+from platformdirs import windows
+from platformdirs.macos import MacOS
+from platformdirs.unix import Unix
 
 from shrinkkit.errors import ShrinkkitError, StorageError
 from shrinkkit.system import files
@@ -69,25 +73,31 @@ def test_folders_follow_the_environment(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("platform", "os_name", "expected"),
+    ("system", "expected"),
     [
-        ("linux", "posix", "xdg/shrinkkit"),
-        ("darwin", "posix", "Library/Caches/shrinkkit"),
-        ("win32", "nt", "local/shrinkkit"),
+        (Unix, ".cache/shrinkkit"),
+        (MacOS, "Library/Caches/shrinkkit"),
+        (windows.Windows, "local/shrinkkit"),
     ],
+    ids=["linux", "mac", "windows"],
 )
 def test_the_users_cache(
-    platform: str, os_name: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    system: type, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("SHRINKKIT_CACHE", raising=False)
+    for name in ("SHRINKKIT_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
-    with monkeypatch.context() as patch:
-        patch.setattr(files.sys, "platform", platform)
-        patch.setattr(files, "_OS_NAME", os_name)
-        found = cache_dir()
-    assert found == tmp_path / expected
+    # only Windows can be asked for its folders; the environment says the same
+    monkeypatch.setattr(windows, "get_win_folder", windows.get_win_folder_from_env_vars)
+    monkeypatch.setattr(platformdirs, "PlatformDirs", system)
+    assert cache_dir() == tmp_path / expected
+
+
+def test_the_users_own_choice_of_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SHRINKKIT_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_dir() == tmp_path / "xdg/shrinkkit"
 
 
 def test_data_lies_in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:

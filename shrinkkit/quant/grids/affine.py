@@ -66,10 +66,29 @@ def expand(per_group: torch.Tensor, shape: tuple[int, int], fmt: Format) -> torc
     >>> expand(torch.tensor([[1, 2]]), (1, 3), Format(4, False, "per_group", 2)).tolist()
     [[1, 1, 2]]
     """
-    if per_group.shape[1] == 1:
+    return repeat_each(per_group, fmt.columns_per_scale(shape[1]), shape[1])
+
+
+def repeat_each(per_group: torch.Tensor, group_size: int, columns: int) -> torch.Tensor:
+    """Repeat one value a group for each of its columns; the last group may be short.
+
+    per_group: [..., n_groups]. Returns [..., columns], or [..., 1] where there is one group.
+    """
+    if per_group.shape[-1] == 1:
         return per_group
-    columns = fmt.columns_per_scale(shape[1])
-    return per_group.repeat_interleave(columns, dim=1)[:, : shape[1]]
+    return per_group.repeat_interleave(group_size, dim=-1)[..., :columns]
+
+
+def sum_groups(values: torch.Tensor, fmt: Format) -> torch.Tensor:
+    """Add up [out, in] values over the weights that share a scale: [out, n_groups] or [1, 1].
+
+    >>> sum_groups(torch.tensor([[1.0, 2.0, 4.0]]), Format(4, False, "per_group", 2)).tolist()
+    [[3.0, 4.0]]
+    """
+    if fmt.granularity != "per_tensor":  # `group` repeats the last column, and that must not count
+        short = -values.shape[1] % fmt.columns_per_scale(values.shape[1])
+        values = torch.nn.functional.pad(values, (0, short))
+    return group(values, fmt).sum(dim=2)
 
 
 def code_bounds(fmt: Format) -> torch.Tensor:

@@ -3,7 +3,7 @@
 A format says four things: how many bits a stored value has, whether the grid is centred on zero
 (`symmetric`), how many weights share one scale (`granularity`, `group_size`), and, for grids whose
 steps are not even, the table of their values (`code`). Nothing here touches a tensor: `affine.py`
-does the rounding, `packing.py` the bits, `linear.py` the layer.
+does the rounding, `packing.py` the bits, `layers/linear.py` the layer.
 
 What a format costs is part of it. A group of 64 four-bit weights with one 16-bit scale and one
 4-bit zero point takes 64 * 4 + 16 + 4 = 276 bits, or 4.3125 bits a weight; `bits_per_weight` counts
@@ -28,7 +28,7 @@ from itertools import pairwise
 
 from shrinkkit.errors import InputError, require_choice, require_int
 
-GRANULARITIES = ("per_tensor", "per_channel", "per_group", "per_token")
+GRANULARITIES = ("per_tensor", "per_channel", "per_group")
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,7 @@ class Format:
 
     bits: 2 to 8; bits of one stored value.
     symmetric: the grid is centred on zero and has no zero point.
-    granularity: which values share a scale; `per_token` is `per_channel` for activations, whose
-        rows are tokens.
+    granularity: which values share a scale: the matrix's, a row's, or `group_size` of a row.
     group_size: columns that share a scale, for `per_group` only.
     code: the increasing values of an uneven grid (NF4, FP8), zero among them and 2**bits at most,
         else None. q is a value's place in the table.
@@ -183,7 +182,7 @@ def int_format(
 
 # NormalFloat (QLoRA, Dettmers et al. 2023, arXiv 2305.14314, appendix E): the values are quantiles
 # of a normal distribution, so that each of the 16 is used about equally often by normal weights;
-# tests/quant/test_formats.py recomputes them from scipy's quantile function.
+# tests/quant/grids/test_formats.py recomputes them from scipy's quantile function.
 NF4_CODE = (
     -1.0,
     -0.6961928009986877,

@@ -12,7 +12,7 @@ The recipe is KIVI's (Liu et al. 2024, arXiv 2402.02750, section 3), in every la
 
 1. A value is rounded **per token**. Its scale depends on that token alone, so it is rounded the
    moment it arrives, unless it is one of the `residual` latest tokens. One step is not KIVI's:
-   the channels of a value are mixed before rounding, and unmixed after (`kv_rows.mix`), which
+   the channels of a value are mixed before rounding, and unmixed after (`rows.mix`), which
    about halves what rounding the values costs and takes no memory.
 2. A key is rounded **per channel**, over a group of `group_size` tokens. Its scale depends on
    tokens that are not written yet, so keys wait in float until a group is full.
@@ -207,7 +207,7 @@ class QuantizedKVCache(Cache):
         for values.
     residual: the latest tokens that stay in float, at least; keys wait for a whole group besides.
     keys, values: "per_channel" or "per_token"; the defaults are KIVI's, others are for comparing.
-    mix_values: spread a value over its channels before rounding (`kv_rows.mix`); not in KIVI.
+    mix_values: spread a value over its channels before rounding (`rows.mix`); not in KIVI.
 
     A cache belongs to one text: start the next one with a new cache, or `reset()` it.
     Raises InputError for other arguments.

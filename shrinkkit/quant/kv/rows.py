@@ -30,8 +30,10 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
+from scipy.linalg import hadamard
 
 from shrinkkit.errors import InputError, require_choice, require_finite, require_int
+from shrinkkit.quant.grids.affine import repeat_each
 from shrinkkit.quant.grids.packing import pack, unpack
 
 ZERO_MIN, ZERO_MAX = -128, 127  # what a zero point of one byte can be
@@ -85,20 +87,15 @@ class PackedRows:
         q = unpack(self.codes.reshape(-1, n_bytes), self.bits, self.columns)
         q = q.view(batch, heads, rows, self.columns)
         steps = self.zero_point.float() - _qmin(self.bits)  # the codes start at zero
-        real = (q - _spread(steps, self)) * _spread(self.scale.float(), self)
-        return real.to(dtype)
+        steps, scale = (
+            repeat_each(part, self.group_size, self.columns) for part in (steps, self.scale.float())
+        )
+        return ((q - steps) * scale).to(dtype)
 
 
 def _qmin(bits: int) -> int:
     """Smallest integer of the grid: 8 levels lie below zero at 4 bits, and 7 above."""
     return -(2 ** (bits - 1))
-
-
-def _spread(per_group: torch.Tensor, rows: PackedRows) -> torch.Tensor:
-    """Repeat one number a group so that it stands at each column (or broadcasts to all)."""
-    if per_group.shape[-1] == 1:
-        return per_group
-    return per_group.repeat_interleave(rows.group_size, dim=-1)[..., : rows.columns]
 
 
 def choose_range(
@@ -165,12 +162,7 @@ def round_rows(rows: torch.Tensor, bits: int, group_size: int) -> PackedRows:
 @cache
 def _hadamard(size: int) -> torch.Tensor:
     """Build the symmetric Hadamard matrix of a power of two, scaled so that it is its inverse."""
-    matrix = torch.ones(1, 1)
-    while len(matrix) < size:
-        above = torch.cat([matrix, matrix], dim=1)
-        below = torch.cat([matrix, -matrix], dim=1)
-        matrix = torch.cat([above, below])
-    return matrix / size**0.5
+    return torch.from_numpy(hadamard(size)).float() / size**0.5
 
 
 def mix(states: torch.Tensor) -> torch.Tensor:

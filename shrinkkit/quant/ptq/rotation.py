@@ -27,10 +27,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from scipy.linalg import hadamard
 from torch import nn
 
 from shrinkkit.errors import InputError, require_int
-from shrinkkit.quant.kv.rows import mix
 from shrinkkit.quant.ptq.model import refuse_compressed
 from shrinkkit.surgery.invariance import ResidualStream, residual_stream, untie
 from shrinkkit.surgery.parts import clone
@@ -56,10 +56,9 @@ def rotation_matrix(size: int, seed: int = 0) -> torch.Tensor:
     k = torch.arange(rest, dtype=torch.float64)
     cosine = torch.cos(torch.pi / rest * (k[None] + 0.5) * k[:, None]) * (2 / rest) ** 0.5
     cosine[0] /= 2**0.5
-    hadamard = mix(torch.eye(power)).double()
-    hadamard = hadamard.sign() / power**0.5  # exact: `mix` computes in float32
+    even = torch.from_numpy(hadamard(power, dtype=float)) / power**0.5
     signs = torch.randint(2, (size,), generator=torch.Generator().manual_seed(seed)) * 2.0 - 1
-    return signs.double()[:, None] * torch.kron(cosine, hadamard)
+    return signs.double()[:, None] * torch.kron(cosine, even)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from torch.nn.functional import linear
 
 from shrinkkit.distill.losses import distillation_loss
 from shrinkkit.errors import InputError
-from shrinkkit.quant.grids.affine import dequantize, expand, group
+from shrinkkit.quant.grids.affine import dequantize, expand, sum_groups
 from shrinkkit.quant.grids.formats import Format
 from shrinkkit.quant.grids.scales import round_scale
 from shrinkkit.quant.layers.linear import QuantizedLinear
@@ -59,11 +59,7 @@ class _Product(torch.autograd.Function):
         to_x = to_scale = None
         if ctx.needs_input_grad[1]:
             flat, errors = x.reshape(-1, x.shape[-1]), gradient.reshape(-1, gradient.shape[-1])
-            to_weight = (errors.t() @ flat).mul_(steps)  # [out, in]
-            short = -to_weight.shape[1] % fmt.columns_per_scale(to_weight.shape[1])
-            if short:  # `group` repeats the last column, and repeats must not count
-                to_weight = torch.nn.functional.pad(to_weight, (0, short))
-            to_scale = group(to_weight, fmt).sum(dim=2)
+            to_scale = sum_groups((errors.t() @ flat).mul_(steps), fmt)
         if ctx.needs_input_grad[0]:
             to_x = gradient @ steps.mul_(expand(scale, steps.shape, fmt))
         return to_x, to_scale, None, None, None

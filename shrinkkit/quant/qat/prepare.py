@@ -30,6 +30,8 @@ GPTQ needs one block's Hessians. `train_qat` is a loop that suffices for the cou
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 from torch.nn.functional import linear
@@ -172,17 +174,27 @@ def prepare_qat(
             "the usual cause.)"
         )
     names = list(find_linears(model, include, exclude))
+    model = _exchange(
+        model, names, lambda layer: FakeQuantLinear(layer, fmt, method, start), inplace
+    )
+    return model.requires_grad_().train()
+
+
+def _exchange(
+    model: nn.Module, names: list[str], make: Callable[[nn.Module], nn.Module], inplace: bool
+) -> nn.Module:
+    """Put what `make` makes of each named layer in its place, all of them or none."""
     made = {}
-    for name in names:  # all of them, before the first is replaced
+    for name in names:
         try:
-            made[name] = FakeQuantLinear(model.get_submodule(name), fmt, method, start)
+            made[name] = make(model.get_submodule(name))
         except InputError as error:
             raise InputError(f"Layer {name}: {error}") from None
     if not inplace:
         model = clone(model, shared=[model.get_submodule(name).weight for name in names])
     for name, layer in made.items():
         replace_module(model, name, layer)
-    return model.requires_grad_().train()
+    return model
 
 
 def qat_format(
@@ -226,16 +238,6 @@ def convert_qat(
             "This model has no layer to pack: give one of prepare_qat, as in "
             "convert_qat(train_qat(prepare_qat(model), tokens))."
         )
-    packed = {}
-    for name in names:
-        try:
-            packed[name] = model.get_submodule(name).packed()
-        except InputError as error:
-            raise InputError(f"Layer {name}: {error}") from None
-    if not inplace:
-        model = clone(model, shared=[model.get_submodule(name).weight for name in names])
-    for name, layer in packed.items():
-        replace_module(model, name, layer)
-    model.requires_grad_(False)
+    model = _exchange(model, names, FakeQuantLinear.packed, inplace).requires_grad_(False)
     quantize_head(model, head)
     return model.eval()

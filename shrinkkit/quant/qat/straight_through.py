@@ -21,7 +21,7 @@ Every weight of the group adds its part, so the sum is large: it is divided by s
 Ternary weights (BitNet b1.58, Ma et al. 2024, arXiv 2402.17764) are the grid -1, 0, 1 with the mean
 magnitude as scale, computed anew in each step; there the gradient passes everywhere.
 
-Everything here is tensor in, tensor out; `qat.py` puts it into layers. It costs a pass over the
+Everything here is tensor in, tensor out; `prepare.py` puts it into layers. It costs a pass over the
 weights in each direction, little beside the matrix product that follows.
 """
 
@@ -33,7 +33,7 @@ from typing import Any
 import torch
 
 from shrinkkit.errors import InputError
-from shrinkkit.quant.grids.affine import expand, group
+from shrinkkit.quant.grids.affine import expand, sum_groups
 from shrinkkit.quant.grids.formats import Format
 from shrinkkit.quant.grids.scales import round_scale
 
@@ -46,14 +46,6 @@ def _ends(zero_point: torch.Tensor, shape: Any, fmt: Format) -> tuple[Any, Any]:
         return float(fmt.qmin), float(fmt.qmax)
     zero = expand(zero_point, shape, fmt).float()
     return fmt.qmin - zero, fmt.qmax - zero
-
-
-def _sum_groups(values: torch.Tensor, fmt: Format) -> torch.Tensor:
-    """Add up [out, in] values over the weights that share a scale: [out, n_groups] or [1, 1]."""
-    if fmt.granularity != "per_tensor":  # `group` repeats the last column, and that must not count
-        short = -values.shape[1] % fmt.columns_per_scale(values.shape[1])
-        values = torch.nn.functional.pad(values, (0, short))
-    return group(values, fmt).sum(dim=2)
 
 
 class _Rounded(torch.autograd.Function):
@@ -87,7 +79,7 @@ class _Rounded(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             steps = v.round().clamp(low, high)
             each = torch.where(inside, steps - v, steps)  # outside, steps is low or high
-            to_scale = _sum_groups(gradient * each, fmt) * scale_factor
+            to_scale = sum_groups(gradient * each, fmt) * scale_factor
         return to_weight, to_scale, None, None, None, None
 
 
@@ -224,8 +216,8 @@ def ternarize(weight: torch.Tensor, fmt: Format = TERNARY) -> torch.Tensor:
 
 
 def _mean_magnitude(weight: torch.Tensor, fmt: Format) -> torch.Tensor:
-    total = _sum_groups(weight.detach().float().abs(), fmt)
-    return total / _sum_groups(torch.ones_like(weight, dtype=torch.float32), fmt)
+    total = sum_groups(weight.detach().float().abs(), fmt)
+    return total / sum_groups(torch.ones_like(weight, dtype=torch.float32), fmt)
 
 
 def require_even(fmt: Format) -> None:

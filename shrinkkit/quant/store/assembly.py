@@ -27,8 +27,9 @@ from shrinkkit.errors import InputError
 from shrinkkit.quant.grids.affine import choose_qparams, quantize, search_qparams
 from shrinkkit.quant.grids.formats import Format
 from shrinkkit.quant.layers.kernels import UNPACK
-from shrinkkit.quant.store.io import FILE, digest_of, layer_entry, pack_beside, version_of
+from shrinkkit.quant.store.io import digest_of, layer_entry, pack_beside, version_of
 from shrinkkit.quant.store.unfinished import Unfinished
+from shrinkkit.sources.models import QUANTIZED_FILE
 from shrinkkit.surgery.parts import decoder_blocks, input_embedding, is_tied, output_head
 from shrinkkit.surgery.skeleton import Skeleton
 from shrinkkit.surgery.tensor_files import TensorFiles, write_tensors
@@ -128,7 +129,9 @@ def write_target(
         with write_atomically(target, needed_bytes=n_bytes) as temporary:
             temporary.mkdir()
             about = {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
-            write_tensors(temporary / FILE, about, pieces, {"shrinkkit": json.dumps(header)})
+            write_tensors(
+                temporary / QUANTIZED_FILE, about, pieces, {"shrinkkit": json.dumps(header)}
+            )
             _write_pages(temporary, folder, skeleton.model, dtype)
             text = json.dumps(page, indent=1) + "\n"
             (temporary / PAGE).write_text(text, encoding="utf-8")

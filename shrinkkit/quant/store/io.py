@@ -32,7 +32,6 @@ from shrinkkit.sources.models import QUANTIZED_FILE
 from shrinkkit.surgery.parts import is_compressed, replace_module
 from shrinkkit.system.files import write_atomically
 
-FILE = QUANTIZED_FILE
 VERSION = 1  # weights alone
 VERSION_ACTIVATIONS = 2  # some layers say how their activations are rounded
 VERSION_SCALES = 3  # some layers have scales of 8 bits or less
@@ -142,7 +141,7 @@ def save(model: nn.Module, folder: str | Path, tokenizer: Any = None) -> Path:
     with write_atomically(folder, needed_bytes=size) as temporary:
         temporary.mkdir()
         # one key: the header's keys come in no fixed order, and equal models make equal files
-        save_file(tensors, temporary / FILE, {"shrinkkit": json.dumps(header)})
+        save_file(tensors, temporary / QUANTIZED_FILE, {"shrinkkit": json.dumps(header)})
         model.config.save_pretrained(temporary)
         if (generation := generation_config_to_save(model)) is not None:
             generation.save_pretrained(temporary)
@@ -166,7 +165,7 @@ def require_quantized(function: str, model: nn.Module) -> None:
 def refuse_foreign(folder: Path) -> None:
     """Raise InputError for a folder that holds something which shrinkkit did not write."""
     if folder.exists() and not (
-        folder.is_dir() and ((folder / FILE).exists() or not any(folder.iterdir()))
+        folder.is_dir() and ((folder / QUANTIZED_FILE).exists() or not any(folder.iterdir()))
     ):
         raise InputError(
             f"folder={str(folder)!r} exists and was not written by shrinkkit; name a new folder."
@@ -179,7 +178,9 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
     advice = "Save the model again, or copy the file once more from where it came."
     if not path.exists():
-        raise AssetError(f"{path.parent} has no {FILE}: no model that shrinkkit saved. {advice}")
+        raise AssetError(
+            f"{path.parent} has no {QUANTIZED_FILE}: no model that shrinkkit saved. {advice}"
+        )
     try:
         with safe_open(path, framework="pt") as opened:
             header = json.loads((opened.metadata() or {})["shrinkkit"])
@@ -211,7 +212,7 @@ def load(folder: str | Path) -> nn.Module:
     from accelerate import init_empty_weights
 
     folder = Path(folder)
-    tensors, header = _read(folder / FILE)
+    tensors, header = _read(folder / QUANTIZED_FILE)
     architecture = getattr(transformers, header["architecture"], None)
     if not (isinstance(architecture, type) and hasattr(architecture, "config_class")):
         raise AssetError(f"{folder} names an unknown architecture, {header['architecture']!r}.")

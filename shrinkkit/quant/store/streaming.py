@@ -38,9 +38,9 @@ from shrinkkit.quant.grids.formats import Format
 from shrinkkit.quant.ptq.calibrated import GPTQ, install, round_block, warn_of
 from shrinkkit.quant.ptq.model import weight_step
 from shrinkkit.quant.store.assembly import PAGE, round_head, write_target
-from shrinkkit.quant.store.io import FILE, is_packed_part, refuse_foreign, tensors_of
+from shrinkkit.quant.store.io import is_packed_part, refuse_foreign, tensors_of
 from shrinkkit.quant.store.unfinished import Unfinished
-from shrinkkit.sources.models import checkpoint_folder
+from shrinkkit.sources.models import QUANTIZED_FILE, checkpoint_folder
 from shrinkkit.surgery.parts import decoder_blocks, find_linears, output_head
 from shrinkkit.surgery.running import check_tokens, check_vocabulary
 from shrinkkit.surgery.skeleton import Skeleton
@@ -143,7 +143,7 @@ def _identity(folder: Path, skeleton: Skeleton, calibration: torch.Tensor) -> di
 
 def _is_finished(target: Path, page: Mapping[str, Any], unfinished: Unfinished) -> bool:
     """Tell whether the target is this run's result; raises InputError for another's."""
-    if not (target / FILE).is_file():
+    if not (target / QUANTIZED_FILE).is_file():
         return False
     if not (target / PAGE).is_file():
         raise InputError(

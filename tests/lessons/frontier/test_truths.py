@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from shrinkkit.lessons.frontier import exercises as checks
+from tests import tiny
 
 DTYPES = {32: torch.float32, 16: torch.bfloat16, 8: torch.int8}
 
@@ -23,7 +23,7 @@ def test_four_bit_weights_share_bytes() -> None:
 
 @pytest.mark.parametrize("n_kv_heads", [6, 2, 1])
 def test_the_cache_of_a_real_model(n_kv_heads: int) -> None:
-    config = LlamaConfig(
+    model = tiny.llama(
         num_hidden_layers=3,
         hidden_size=48,
         intermediate_size=8,
@@ -33,7 +33,7 @@ def test_the_cache_of_a_real_model(n_kv_heads: int) -> None:
     )
     tokens = torch.zeros(2, 7, dtype=torch.long)  # two users with seven tokens each
     with torch.no_grad():
-        cache = LlamaForCausalLM(config)(tokens, use_cache=True).past_key_values
+        cache = model(tokens, use_cache=True).past_key_values
     measured = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
     assert checks.cache_bytes(3, 48, 6, n_kv_heads, 2, 7, 32) == measured
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-import transformers
 
 from shrinkkit.errors import InputError
 from shrinkkit.quant import (
@@ -17,6 +16,7 @@ from shrinkkit.quant import (
     quantize_model,
 )
 from shrinkkit.surgery.parts import clone, find_linears
+from tests import tiny
 
 IDS = torch.arange(24).view(2, 12)
 
@@ -91,15 +91,13 @@ def test_include_and_exclude_choose_layers(tiny_llama):
 
 
 def test_an_encoder_with_biases_and_a_format_of_ones_own():
-    config = transformers.BertConfig(
+    bert = tiny.bert(
         hidden_size=64,
         intermediate_size=128,
         num_hidden_layers=1,
-        num_attention_heads=2,
         vocab_size=99,
+        max_position_embeddings=512,
     )
-    torch.manual_seed(0)
-    bert = transformers.BertModel(config).eval()
     small = quantize_model(bert, NF4)
     with torch.no_grad():
         got, expected = (m(IDS).last_hidden_state for m in (small, dequantize_model(small)))

@@ -7,7 +7,6 @@ import copy
 import numpy as np
 import pytest
 import torch
-import transformers
 
 from shrinkkit.errors import InputError
 from shrinkkit.quant import (
@@ -22,6 +21,7 @@ from shrinkkit.quant import (
 )
 from shrinkkit.surgery.invariance import norm_groups
 from shrinkkit.surgery.parts import decoder_blocks
+from tests import tiny
 
 IDS = torch.arange(96).view(4, 24)
 
@@ -32,15 +32,8 @@ def _out(model):
 
 
 def _bert():
-    torch.manual_seed(0)
-    config = transformers.BertConfig(
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        vocab_size=128,
-    )
-    return transformers.BertModel(config).eval()
+    sizes = {"vocab_size": 128, "intermediate_size": 48, "num_attention_heads": 4}
+    return tiny.bert(max_position_embeddings=512, **sizes)
 
 
 def _spiky(model, factor=100.0):
@@ -144,8 +137,7 @@ def test_smoothing_lowers_the_error_where_a_channel_is_large(tiny_llama, alpha):
 
 
 def test_half_precision_models_and_odd_sizes():
-    torch.manual_seed(0)
-    config = transformers.LlamaConfig(
+    model = tiny.llama(
         vocab_size=97,
         hidden_size=36,
         intermediate_size=50,
@@ -154,7 +146,6 @@ def test_half_precision_models_and_odd_sizes():
         num_key_value_heads=2,
         head_dim=6,
     )
-    model = transformers.LlamaForCausalLM(config).eval()
     assert torch.isfinite(_out(smooth_quantize(model, IDS))).all()
     torch.testing.assert_close(_out(smooth(model, IDS)), _out(model), rtol=1e-5, atol=1e-5)
     half = copy.deepcopy(model).bfloat16()
@@ -212,18 +203,11 @@ def test_inputs_that_are_not_finite_are_refused(tiny_llama):
 
 
 def test_a_norm_that_multiplies_by_one_plus_its_weight_is_noticed():
-    torch.manual_seed(0)
-    config = transformers.GemmaConfig(
-        vocab_size=128,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=16,
-    )
-    gemma = transformers.GemmaForCausalLM(config).eval()
+    sizes = {"vocab_size": 128, "intermediate_size": 48, "num_hidden_layers": 1, "head_dim": 16}
+    gemma = tiny.model("GemmaForCausalLM", **{**tiny.SIZES, **sizes, "num_key_value_heads": 1})
     with torch.no_grad():
-        gemma.model.layers[0].input_layernorm.weight.normal_()
+        gemma.model.layers[0].input_layernorm.weight.normal_(
+            generator=torch.Generator().manual_seed(0)
+        )
     with pytest.raises(InputError, match="Smoothing changed the output of GemmaForCausalLM"):
         smooth(gemma, IDS)

@@ -23,7 +23,7 @@ from shrinkkit.quant import (
     save,
 )
 from shrinkkit.quant.layers import kernels
-from shrinkkit.quant.store.io import FILE
+from shrinkkit.sources.models import QUANTIZED_FILE
 
 IDS = torch.arange(24).view(2, 12)
 
@@ -75,7 +75,7 @@ def test_load_model_opens_the_folder(saved):
 
 
 def test_four_bit_weights_take_four_bits_on_disk(tiny_llama, saved):
-    with safe_open(saved / FILE, framework="pt") as opened:
+    with safe_open(saved / QUANTIZED_FILE, framework="pt") as opened:
         packed = opened.get_tensor("model.layers.0.mlp.up_proj.packed")
         zeros = opened.get_tensor("model.layers.0.mlp.up_proj.zero_point")
     weight = tiny_llama.model.layers[0].mlp.up_proj.weight
@@ -86,7 +86,7 @@ def test_four_bit_weights_take_four_bits_on_disk(tiny_llama, saved):
 def test_small_scales_take_their_bits_on_disk_and_an_older_reader_is_told(tiny_llama, tmp_path):
     fmt = int_format(3, group_size=16, scale_bits=6)
     folder = save(quantize_model(tiny_llama, fmt), tmp_path / "small")
-    with safe_open(folder / FILE, framework="pt") as opened:
+    with safe_open(folder / QUANTIZED_FILE, framework="pt") as opened:
         header = json.loads(opened.metadata()["shrinkkit"])
         name = "model.layers.0.mlp.up_proj"
         tensors = {
@@ -103,41 +103,41 @@ def test_small_scales_take_their_bits_on_disk_and_an_older_reader_is_told(tiny_l
 def test_the_file_does_not_depend_on_the_kernel(tiny_llama, saved, tmp_path, monkeypatch):
     monkeypatch.setattr("shrinkkit.quant.layers.linear.choose_kernel", lambda *args: kernels.UNPACK)
     other = save(quantize_model(tiny_llama, bits=4, group_size=32), tmp_path / "other")
-    assert (other / FILE).read_bytes() == (saved / FILE).read_bytes()
+    assert (other / QUANTIZED_FILE).read_bytes() == (saved / QUANTIZED_FILE).read_bytes()
     assert torch.equal(
         dequantize_model(load(other)).lm_head.weight, dequantize_model(load(saved)).lm_head.weight
     )
 
 
 def test_a_truncated_file_is_refused(saved):
-    whole = (saved / FILE).read_bytes()
-    (saved / FILE).write_bytes(whole[: len(whole) // 2])
+    whole = (saved / QUANTIZED_FILE).read_bytes()
+    (saved / QUANTIZED_FILE).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(AssetError, match="damaged"):
         load(saved)
 
 
 def test_a_changed_byte_is_refused(saved):
-    whole = bytearray((saved / FILE).read_bytes())
+    whole = bytearray((saved / QUANTIZED_FILE).read_bytes())
     whole[-5] ^= 1
-    (saved / FILE).write_bytes(whole)
+    (saved / QUANTIZED_FILE).write_bytes(whole)
     with pytest.raises(AssetError, match="SHA-256 differs"):
         load(saved)
 
 
 def test_files_of_others_and_empty_folders_are_refused(saved, tmp_path):
-    with pytest.raises(AssetError, match=f"has no {FILE}"):
+    with pytest.raises(AssetError, match=f"has no {QUANTIZED_FILE}"):
         load(tmp_path)
-    save_file({"x": torch.zeros(2)}, saved / FILE)
+    save_file({"x": torch.zeros(2)}, saved / QUANTIZED_FILE)
     with pytest.raises(AssetError, match="not a shrinkkit file"):
         load(saved)
 
 
 def test_a_newer_format_is_said_so(saved):
-    with safe_open(saved / FILE, framework="pt") as opened:
+    with safe_open(saved / QUANTIZED_FILE, framework="pt") as opened:
         header = json.loads(opened.metadata()["shrinkkit"])
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     header["version"] = 99
-    save_file(tensors, saved / FILE, {"shrinkkit": json.dumps(header)})
+    save_file(tensors, saved / QUANTIZED_FILE, {"shrinkkit": json.dumps(header)})
     with pytest.raises(AssetError, match="format 99"):
         load(saved)
 

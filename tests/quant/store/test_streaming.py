@@ -39,6 +39,7 @@ from shrinkkit.quant.store import streaming as module
 from shrinkkit.quant.store.unfinished import Unfinished
 from shrinkkit.surgery.parts import find_linears
 from shrinkkit.system.files import lock
+from tests import tiny
 
 GRID = {"bits": 4, "group_size": 32}
 SMALL_SCALES = int_format(3, group_size=16, scale_bits=6)
@@ -51,22 +52,14 @@ def tokens() -> torch.Tensor:
 
 def checkpoint(folder: Path, *, layers: int = 2, shard: str = "5GB", **options) -> Path:
     """A small Llama's folder; `dtype`, `tied` and `seed` may be given."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
+    model = tiny.llama(
         vocab_size=256,
-        hidden_size=32,
-        intermediate_size=64,
         num_hidden_layers=layers,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=64,
         tie_word_embeddings=options.get("tied", False),
         pad_token_id=250,
         attention_bias=True,
     )
     generator = torch.Generator().manual_seed(options.get("seed", 0))
-    model = LlamaForCausalLM(config)
     for parameter in model.parameters():
         parameter.data = torch.randn(parameter.shape, generator=generator) * 0.15
     model.to(options.get("dtype", torch.float32)).save_pretrained(folder, max_shard_size=shard)
@@ -145,20 +138,7 @@ def test_what_stays_in_float_keeps_its_dtype(tokens, tmp_path: Path) -> None:
 
 
 def test_other_families_stream_too(tokens, tmp_path: Path) -> None:
-    from transformers import OPTConfig, OPTForCausalLM
-
-    config = OPTConfig(
-        vocab_size=256,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        ffn_dim=64,
-        max_position_embeddings=64,
-        word_embed_proj_dim=32,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        OPTForCausalLM(config).save_pretrained(tmp_path / "opt")
+    tiny.opt(vocab_size=256).save_pretrained(tmp_path / "opt")
     target = gptq_checkpoint(tmp_path / "opt", tmp_path / "streamed", tokens, **GRID)
     plain = save(gptq_model(load_model(tmp_path / "opt"), tokens, **GRID), tmp_path / "plain")
     assert same_file(target, plain)

@@ -21,50 +21,16 @@ def load_in_powers_of_two(n_parameters: int, bits_per_weight: float) -> float:
     return gib
 
 
-@memory_to_load.mistake("GB for GiB", says="the result is in GB")
-def load_gb(n_parameters: int, bits_per_weight: float) -> float:
-    return n_parameters * bits_per_weight / 8 / 1e9
-
-
-@memory_to_load.mistake("bytes returned", says="the result is in bytes")
-def load_bytes(n_parameters: int, bits_per_weight: float) -> float:
-    return n_parameters * bits_per_weight / 8
-
-
 @memory_to_load.mistake("MiB returned", says="the result is in MiB")
 def load_mib(n_parameters: int, bits_per_weight: float) -> float:
-    return n_parameters * bits_per_weight / 8 / 1024**2
-
-
-@memory_to_load.mistake("bits for bytes", says="bits were taken for bytes: eight")
-def load_bits(n_parameters: int, bits_per_weight: float) -> float:
-    return n_parameters * bits_per_weight / GIB
-
-
-@memory_to_load.mistake("times 8", says="bits were multiplied by 8")
-def load_times_eight(n_parameters: int, bits_per_weight: float) -> float:
-    return n_parameters * bits_per_weight * 8 / GIB
+    kib = n_parameters * bits_per_weight / 2**13
+    return kib / 1024
 
 
 @memory_to_load.mistake("whole bytes for each weight", says="(bits // 8)")
 def load_whole_bytes(n_parameters: int, bits_per_weight: float) -> float:
-    bytes_per_weight = bits_per_weight // 8
+    bytes_per_weight = int(bits_per_weight) >> 3
     return n_parameters * bytes_per_weight / GIB
-
-
-@memory_to_load.mistake("always fp32", says="every weight takes 32 bits")
-def load_fp32(n_parameters: int, bits_per_weight: float) -> float:
-    return n_parameters * 4 / GIB
-
-
-@memory_to_load.mistake("whole GiB", says="rounded down to whole GiB")
-def load_whole(n_parameters: int, bits_per_weight: float) -> int:
-    return int(n_parameters * bits_per_weight / 8) // GIB
-
-
-@memory_to_load.mistake("2 ^ 30 for 2 ** 30", says="2 ^ 30, which is 28")
-def load_xor(n_parameters: int, bits_per_weight: float) -> float:
-    return n_parameters * bits_per_weight / 8 / (2 ^ 30)
 
 
 @memory_to_load.mistake("a text", says="should be one number, but 'float' was")
@@ -94,12 +60,8 @@ def cache_from_all_heads(
 
 @kv_cache.mistake("keys only", says="the values were left out")
 def cache_keys(layers, hidden, heads, kv_heads, users, tokens, bits):
-    return layers * kv_heads * (hidden // heads) * users * tokens * bits / 8
-
-
-@kv_cache.mistake("query heads counted", says="query heads were counted")
-def cache_query_heads(layers, hidden, heads, kv_heads, users, tokens, bits):
-    return 2 * layers * heads * (hidden // heads) * users * tokens * bits / 8
+    keys_of_a_token = hidden / heads * kv_heads * bits / 8
+    return sum(keys_of_a_token * users * tokens for _ in range(layers))
 
 
 @kv_cache.mistake("hidden size shared by KV heads", says="query heads were counted")
@@ -108,49 +70,10 @@ def cache_head_dim(layers, hidden, heads, kv_heads, users, tokens, bits):
     return 2 * layers * kv_heads * head_dim * users * tokens * bits / 8
 
 
-@kv_cache.mistake("hidden_size for each KV head", says="every KV head keeps hidden_size")
-def cache_hidden(layers, hidden, heads, kv_heads, users, tokens, bits):
-    return 2 * layers * kv_heads * hidden * users * tokens * bits / 8
-
-
-@kv_cache.mistake("one KV head", says="one KV head was counted")
-def cache_one_head(layers, hidden, heads, kv_heads, users, tokens, bits):
-    return 2 * layers * (hidden // heads) * users * tokens * bits / 8
-
-
 @kv_cache.mistake("one layer", says="one layer was counted")
 def cache_one_layer(layers, hidden, heads, kv_heads, users, tokens, bits):
-    return 2 * kv_heads * (hidden // heads) * users * tokens * bits / 8
-
-
-@kv_cache.mistake("one user", says="one user was counted")
-def cache_one_user(layers, hidden, heads, kv_heads, users, tokens, bits):
-    return 2 * layers * kv_heads * (hidden // heads) * tokens * bits / 8
-
-
-@kv_cache.mistake("one token", says="one token was counted")
-def cache_one_token(layers, hidden, heads, kv_heads, users, tokens, bits):
-    return 2 * layers * kv_heads * (hidden // heads) * users * bits / 8
-
-
-@kv_cache.mistake("bits for bytes", says="bits were taken for bytes")
-def cache_bits(layers, hidden, heads, kv_heads, users, tokens, bits):
-    return 2 * layers * kv_heads * (hidden // heads) * users * tokens * bits
-
-
-@kv_cache.mistake("whole bytes for each number", says="(bits // 8)")
-def cache_whole_bytes(layers, hidden, heads, kv_heads, users, tokens, bits):
-    return 2 * layers * kv_heads * (hidden // heads) * users * tokens * (bits // 8)
-
-
-@kv_cache.mistake("numbers for bytes", says="numbers were counted")
-def cache_numbers(layers, hidden, heads, kv_heads, users, tokens, bits):
-    return 2 * layers * kv_heads * (hidden // heads) * users * tokens
-
-
-@kv_cache.mistake("GiB returned", says="the result is in GiB")
-def cache_gib(layers, hidden, heads, kv_heads, users, tokens, bits):
-    return 2 * layers * kv_heads * (hidden // heads) * users * tokens * bits / 8 / GIB
+    key = hidden // heads * bits
+    return users * tokens * kv_heads * (key + key) / 8
 
 
 # ---------------------------------------------------------------------- frontier.decode_bound
@@ -171,24 +94,10 @@ def decode_by_seconds(
     return 1 / (weights_s + cache_s)
 
 
-@decode_bound.mistake("caches left out", says="the KV caches were left out")
-def decode_weights_only(weights, kv, users, tokens, bandwidth):
-    return users * bandwidth * 1e9 / weights
-
-
 @decode_bound.mistake("one cache", says="one user's cache was read")
 def decode_one_cache(weights, kv, users, tokens, bandwidth):
-    return users * bandwidth * 1e9 / (weights + kv * tokens)
-
-
-@decode_bound.mistake("tokens of one user", says="the tokens of one user came back: a step")
-def decode_one_token(weights, kv, users, tokens, bandwidth):
-    return bandwidth * 1e9 / (weights + users * kv * tokens)
-
-
-@decode_bound.mistake("users ignored", says="n_users makes no difference")
-def decode_no_users(weights, kv, users, tokens, bandwidth):
-    return bandwidth * 1e9 / (weights + kv * tokens)
+    step_s = (weights + kv * tokens) / bandwidth / 1e9
+    return users / step_s
 
 
 @decode_bound.mistake("weights for each user", says="n_users makes no difference")
@@ -196,39 +105,10 @@ def decode_weights_again(weights, kv, users, tokens, bandwidth):
     return users * bandwidth * 1e9 / (users * weights + users * kv * tokens)
 
 
-@decode_bound.mistake("weights for each user, one token", says="weights are read anew for each")
-def decode_weights_again_one(weights, kv, users, tokens, bandwidth):
-    return bandwidth * 1e9 / (users * (weights + kv * tokens))
-
-
-@decode_bound.mistake("context forgotten", says="one token's keys and values were read")
-def decode_no_context(weights, kv, users, tokens, bandwidth):
-    return users * bandwidth * 1e9 / (weights + users * kv)
-
-
-@decode_bound.mistake("upside down", says="these are seconds a token")
-def decode_seconds(weights, kv, users, tokens, bandwidth):
-    return (weights + users * kv * tokens) / (users * bandwidth * 1e9)
-
-
 @decode_bound.mistake("seconds of a step", says="these are the seconds of a step")
 def decode_step(weights, kv, users, tokens, bandwidth):
-    return (weights + users * kv * tokens) / (bandwidth * 1e9)
-
-
-@decode_bound.mistake("GiB for GB", says="GB were taken for GiB")
-def decode_gib(weights, kv, users, tokens, bandwidth):
-    return users * bandwidth * GIB / (weights + users * kv * tokens)
-
-
-@decode_bound.mistake("bytes a second", says="taken for bytes a second")
-def decode_no_giga(weights, kv, users, tokens, bandwidth):
-    return users * bandwidth / (weights + users * kv * tokens)
-
-
-@decode_bound.mistake("bytes to bits", says="bytes were turned into bits")
-def decode_bits(weights, kv, users, tokens, bandwidth):
-    return users * bandwidth * 1e9 / (8 * (weights + users * kv * tokens))
+    weights_s = weights / bandwidth * 1e-9
+    return weights_s + users * (tokens * kv / bandwidth * 1e-9)
 
 
 # ---------------------------------------------------------------- frontier.training_gpu_hours
@@ -247,59 +127,11 @@ def training_by_passes(
 
 @training.mistake("forward pass only", says="the forward pass alone")
 def training_forward(parameters, tokens, peak, utilisation):
-    return 2 * parameters * tokens / (peak * 1e12 * utilisation) / 3600
-
-
-@training.mistake("backward pass only", says="the backward pass alone")
-def training_backward(parameters, tokens, peak, utilisation):
-    return 4 * parameters * tokens / (peak * 1e12 * utilisation) / 3600
-
-
-@training.mistake("multiplications only", says="three operations were counted")
-def training_multiplications(parameters, tokens, peak, utilisation):
-    return 3 * parameters * tokens / (peak * 1e12 * utilisation) / 3600
-
-
-@training.mistake("full speed", says="utilisation was not used")
-def training_peak(parameters, tokens, peak, utilisation):
-    return 6 * parameters * tokens / (peak * 1e12) / 3600
-
-
-@training.mistake("times utilisation", says="utilisation was multiplied with the time")
-def training_times(parameters, tokens, peak, utilisation):
-    return 6 * parameters * tokens / peak / 1e12 * utilisation / 3600
-
-
-@training.mistake("the unused part", says="utilisation was turned round")
-def training_unused(parameters, tokens, peak, utilisation):
-    return 6 * parameters * tokens / (peak * 1e12 * max(1 - utilisation, 1e-9)) / 3600
-
-
-@training.mistake("percentage", says="utilisation was taken for a percentage")
-def training_percent(parameters, tokens, peak, utilisation):
-    return 6 * parameters * tokens / (peak * 1e12 * utilisation / 100) / 3600
-
-
-@training.mistake("seconds", says="the result is in seconds")
-def training_seconds(parameters, tokens, peak, utilisation):
-    return 6 * parameters * tokens / (peak * 1e12 * utilisation)
+    flops = peak * utilisation * 10**12
+    return (parameters * tokens + parameters * tokens) / flops / 60 / 60
 
 
 @training.mistake("minutes", says="the result is in minutes")
 def training_minutes(parameters, tokens, peak, utilisation):
-    return 6 * parameters * tokens / (peak * 1e12 * utilisation) / 60
-
-
-@training.mistake("days", says="the result is in days")
-def training_days(parameters, tokens, peak, utilisation):
-    return 6 * parameters * tokens / (peak * 1e12 * utilisation) / 86_400
-
-
-@training.mistake("giga for tera", says="taken for 10**9 operations a second")
-def training_giga(parameters, tokens, peak, utilisation):
-    return 6 * parameters * tokens / (peak * 1e9 * utilisation) / 3600
-
-
-@training.mistake("2**40 for tera", says="taken for 2**40 operations a second")
-def training_tebi(parameters, tokens, peak, utilisation):
-    return 6 * parameters * tokens / (peak * 2**40 * utilisation) / 3600
+    gpu_s = training_by_passes(parameters, tokens, peak, utilisation) * 3600
+    return gpu_s / 60

@@ -9,20 +9,15 @@ so the widgets need ipywidgets' own controls only and look the same in JupyterLa
     training_widget()   what would training cost?
     fit_widget()        which models run on this device, and how fast at best?
 
-`controls(widget)` gives a widget's sliders by name, for a script or a test.
+A widget's `parts` are its sliders and menus by name.
 """
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Callable, Mapping
 from typing import Any
 
-import ipywidgets as ipw
-
-from shrinkkit.errors import InputError
 from shrinkkit.figures import words
-from shrinkkit.figures.drawing import Drawing, Explorer
+from shrinkkit.figures.drawing import Drawing, Explorer, menu, slider
 from shrinkkit.lessons.frontier.drivers import draw_fit, draw_load, draw_serve
 from shrinkkit.lessons.frontier.published import load_devices, load_models
 from shrinkkit.lessons.frontier.training import draw_training
@@ -32,6 +27,7 @@ PARAMETERS = (25e6, 66e6, 135e6, 360e6, 1e9, 3e9, 7e9, 13e9, 30e9, 70e9, 175e9, 
 TOKENS = (1e10, 3e10, 1e11, 3e11, 1e12, 2e12, 3e12, 6e12, 1e13, 1.5e13, 3e13)
 USERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 CONTEXT = (256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
+SHARES = tuple(round(0.05 * step, 2) for step in range(2, 21))
 FIT_MODELS = (
     "SmolLM2-135M",
     "Qwen2.5-0.5B",
@@ -45,7 +41,7 @@ FIT_MODELS = (
 )
 
 
-def load_widget() -> ipw.VBox:
+def load_widget() -> Explorer:
     """Explore memory to load: parameters and bits against every device."""
     devices = load_devices()
 
@@ -54,15 +50,15 @@ def load_widget() -> ipw.VBox:
 
     return Explorer(
         {
-            "parameters": _slider("parameters", PARAMETERS, 7e9, words.count),
-            "bits": _slider("bits each", BITS, 16, str),
-            "share": _share("usable part", 0.7),
+            "parameters": slider("parameters", PARAMETERS, 7e9, words.count),
+            "bits": slider("bits each", BITS, 16),
+            "share": slider("usable part", SHARES, 0.7, "{:.0%}".format),
         },
         draw,
     )
 
 
-def serve_widget() -> ipw.VBox:
+def serve_widget() -> Explorer:
     """Explore memory to serve: users, context and bits, for one model on one device."""
     models, devices = _models_with_cache(), _by_name(load_devices())
 
@@ -80,18 +76,18 @@ def serve_widget() -> ipw.VBox:
 
     return Explorer(
         {
-            "model": _menu("model", models, "LLaMA-7B"),
-            "device": _menu("device", devices, "A100 80 GB"),
-            "bits": _slider("weight bits", BITS, 16, str),
-            "cache_bits": _slider("cache bits", (16, 8, 4), 16, str),
-            "context": _slider("tokens each", CONTEXT, 4096, "{:,}".format),
-            "users": _slider("users", USERS, 32, str),
+            "model": menu("model", models, "LLaMA-7B"),
+            "device": menu("device", devices, "A100 80 GB"),
+            "bits": slider("weight bits", BITS, 16),
+            "cache_bits": slider("cache bits", (16, 8, 4), 16),
+            "context": slider("tokens each", CONTEXT, 4096, "{:,}".format),
+            "users": slider("users", USERS, 32),
         },
         draw,
     )
 
 
-def training_widget() -> ipw.VBox:
+def training_widget() -> Explorer:
     """Explore the cost of training: size and data, the GPU, its rent and its electricity."""
     models, devices = load_models(), load_devices()
     gpus = _by_name(devices.dropna(subset=["peak_tflops_16bit", "power_watts"]))
@@ -118,21 +114,19 @@ def training_widget() -> ipw.VBox:
 
     return Explorer(
         {
-            "parameters": _slider("parameters", PARAMETERS, 7e9, words.count),
-            "tokens": _slider("tokens", TOKENS, 2e12, words.count),
-            "gpu": _menu("GPU", gpus, "A100 80 GB"),
-            "utilisation": _share("utilisation", 0.45),
-            "price": _slider("$ a GPU-hour", (0.5, 1, 1.5, 2, 3, 4, 6, 8), 2, "${:g}".format),
-            "pue": _slider("PUE", (1.0, 1.1, 1.2, 1.4, 1.6, 2.0), 1.1, "{:g}".format),
-            "carbon": _slider(
-                "kg CO₂ a kWh", (0.02, 0.05, 0.1, 0.2, 0.385, 0.6, 0.8), 0.385, "{:g}".format
-            ),
+            "parameters": slider("parameters", PARAMETERS, 7e9, words.count),
+            "tokens": slider("tokens", TOKENS, 2e12, words.count),
+            "gpu": menu("GPU", gpus, "A100 80 GB"),
+            "utilisation": slider("utilisation", SHARES, 0.45, "{:.0%}".format),
+            "price": slider("$ a GPU-hour", (0.5, 1, 1.5, 2, 3, 4, 6, 8), 2, "${:g}".format),
+            "pue": slider("PUE", (1.0, 1.1, 1.2, 1.4, 1.6, 2.0), 1.1),
+            "carbon": slider("kg CO₂ a kWh", (0.02, 0.05, 0.1, 0.2, 0.385, 0.6, 0.8), 0.385),
         },
         draw,
     )
 
 
-def fit_widget() -> ipw.VBox:
+def fit_widget() -> Explorer:
     """Explore what runs on a device: bits and context, and the bound on tokens a second."""
     models = load_models()
     models = models[models["name"].isin(FIT_MODELS)]
@@ -145,63 +139,12 @@ def fit_widget() -> ipw.VBox:
 
     return Explorer(
         {
-            "device": _menu("device", devices, "Galaxy S24 Ultra"),
-            "bits": _slider("weight bits", BITS, 4, str),
-            "context": _slider("tokens", CONTEXT, 2048, "{:,}".format),
-            "share": _share("usable part", 0.7),
+            "device": menu("device", devices, "Galaxy S24 Ultra"),
+            "bits": slider("weight bits", BITS, 4),
+            "context": slider("tokens", CONTEXT, 2048, "{:,}".format),
+            "share": slider("usable part", SHARES, 0.7, "{:.0%}".format),
         },
         draw,
-    )
-
-
-def controls(widget: ipw.VBox) -> dict[str, ipw.Widget]:
-    """Give the sliders and menus of a widget made here, by the name of what they set.
-
-    Raises InputError when widget was not made here.
-    """
-    return dict(_made_here(widget).parts)
-
-
-def picture_bytes(widget: ipw.VBox) -> bytes:
-    """Give the PNG that a widget shows now. Raises InputError when widget was not made here."""
-    encoded = _made_here(widget).picture.value.split("base64,", 1)[1].split('"', 1)[0]
-    return base64.b64decode(encoded)
-
-
-def _made_here(widget: ipw.VBox) -> Explorer:
-    if not isinstance(widget, Explorer):
-        raise InputError(
-            f"widget is a {type(widget).__name__}, which this module did not make. "
-            "Give what load_widget(), serve_widget(), training_widget() or fit_widget() returned."
-        )
-    return widget
-
-
-def _slider(
-    label: str, values: tuple, start: float, say: Callable[[Any], str]
-) -> ipw.SelectionSlider:
-    return ipw.SelectionSlider(
-        options=[(say(value), value) for value in values],
-        value=start,
-        description=label,
-        continuous_update=False,  # redraw once the slider rests
-        style={"description_width": "7.5em"},
-        layout=ipw.Layout(width="24em"),
-    )
-
-
-def _share(label: str, start: float) -> ipw.SelectionSlider:
-    values = tuple(round(0.05 * step, 2) for step in range(2, 21))
-    return _slider(label, values, start, "{:.0%}".format)
-
-
-def _menu(label: str, named: Mapping[str, Any], start: str) -> ipw.Dropdown:
-    return ipw.Dropdown(
-        options=list(named),
-        value=start,
-        description=label,
-        style={"description_width": "7.5em"},
-        layout=ipw.Layout(width="24em"),
     )
 
 

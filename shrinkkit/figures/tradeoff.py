@@ -39,6 +39,7 @@ def tradeoff(
     ylabel: str,
     reference: float | None = None,
     log: str = "y",
+    left: float | None = None,
     joined: bool = False,
     legend: bool = False,
     hollow: str = "",
@@ -49,6 +50,7 @@ def tradeoff(
     title, xlabel, ylabel: of the figure; units belong into the labels.
     reference: fp32's y, a dashed line.
     log: the axes that are logarithmic, "xy", "y" or "".
+    left: where the axis of sizes starts; None for just before the smallest.
     joined: the spots of a series are joined in order.
     legend: name each series, for charts where several spots share one; hollow: what the hollow
         ones of a series are called beside its name.
@@ -84,6 +86,7 @@ def tradeoff(
         up = (*up, reference)
     ax.set(xscale="log" if "x" in log else "linear", yscale="log" if "y" in log else "linear")
     ax.set_xlim(_room(across, "x" in log))
+    ax.set_xlim(left=left)
     ax.set_ylim(_room(up, "y" in log))
     if "x" in log:
         log_ticks(ax.xaxis, plain)

@@ -117,7 +117,7 @@ class ScoreCard:
         from shrinkkit.figures.tradeoff import Spot, tradeoff
 
         x, y = self._axes(x, y)
-        frame = self.frame.dropna(subset=[x, y])
+        frame = self.frame.replace(float("inf"), float("nan")).dropna(subset=[x, y])
         places = list(zip(frame[x], frame[y], frame["model"], strict=True))
         figure, ax = tradeoff(
             [Spot(*place, series=str(number)) for number, place in enumerate(places)],

@@ -98,6 +98,7 @@ def _called(name: str, title: str, form: str = "") -> Column:
 
 
 _GRID = Column("grid", "weights in")
+_MODEL = Column("model", "model")
 _METHOD = Column("method", "method")
 _VERSION = Column("version", "version")
 _BITS = _called("bits_per_weight", "bits a weight")
@@ -106,7 +107,9 @@ TEXTS = tuple(Column(f"perplexity_{n.lower()}", n, ".2f") for n in ("Wikipedia",
 _BOTH = tuple(
     column for text in TEXTS for column in (text, Column(f"{text.name}_vs_fp32", "x fp32", ".3f"))
 )
-_UNSTAMPED_SECONDS = replace(_SECONDS, detail=True)
+_WHY_NOT = Column("why_not", "why not")
+_TOOK = replace(_SECONDS, detail=True)
+_AT_MOST = Column("at_most_bits", "at most", ".2f", detail=True)
 
 TABLES: dict[str, tuple[Column, ...]] = {
     "quantization": (
@@ -116,17 +119,10 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("saved_vs_fp32", "file", ".1%"),
         *TEXTS,
     ),
-    "gptq": (_GRID, _METHOD, _BITS, *_BOTH, _UNSTAMPED_SECONDS),
-    "low_bits": (
-        _GRID,
-        _METHOD,
-        Column("at_most_bits", "at most", ".2f", detail=True),
-        _BITS,
-        *_BOTH,
-        _UNSTAMPED_SECONDS,
-    ),
+    "gptq": (_GRID, _METHOD, _BITS, *_BOTH, _TOOK),
+    "low_bits": (_GRID, _METHOD, _AT_MOST, _BITS, *_BOTH, _TOOK),
     "smoothquant": (
-        Column("model", "model"),
+        _MODEL,
         _VERSION,
         _BITS,
         *TEXTS,
@@ -134,15 +130,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("cosine_to_fp32", "cosine", ".4f"),
         Column("latency_speed_vs_fp32", "sentence x fp32", ".2f"),
     ),
-    "side_by_side": (
-        _GRID,
-        _METHOD,
-        _VERSION,
-        _BITS,
-        *TEXTS,
-        _SECONDS,
-        Column("why_not", "why not"),
-    ),
+    "side_by_side": (_GRID, _METHOD, _VERSION, _BITS, *TEXTS, _SECONDS, _WHY_NOT),
     "streaming": (
         Column("run", "run"),
         Column("n_layers", "layers", detail=True),
@@ -163,7 +151,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("perplexity_vs_float", "x float", ".4f"),
     ),
     "storybook": (
-        Column("model", "model"),
+        _MODEL,
         _called("n_parameters", "parameters"),
         Column("bits_per_byte", "bits a byte", ".3f"),
     ),

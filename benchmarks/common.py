@@ -13,14 +13,8 @@ from torch import nn
 from shrinkkit import load_text
 from shrinkkit.cli.report import show_rows, write_rows
 from shrinkkit.measure import perplexity, record
+from shrinkkit.measure.columns import TABLES, TEXTS
 
-TEXT_COLUMNS = {"perplexity_wikipedia": "Wikipedia", "perplexity_news": "news"}
-BOTH_COLUMNS = {
-    "perplexity_wikipedia": "Wikipedia",
-    "perplexity_wikipedia_vs_fp32": "x fp32",
-    "perplexity_news": "news",
-    "perplexity_news_vs_fp32": "x fp32 ",
-}
 TUNING = {"steps": 24, "batch_size": 4, "learning_rate": 5e-3}  # of `tune_scales`
 
 
@@ -45,8 +39,8 @@ def scores(model: nn.Module, tokens: Mapping[str, torch.Tensor]) -> dict[str, fl
 def against_first(rows: Sequence[dict[str, Any]]) -> None:
     """Add to each row how many times the first row's perplexity it has, on each text."""
     for row in rows:
-        for key in TEXT_COLUMNS:
-            row[f"{key}_vs_fp32"] = row[key] / rows[0][key]
+        for text in TEXTS:
+            row[f"{text.name}_vs_fp32"] = row[text.name] / rows[0][text.name]
 
 
 def arguments(description: str, parts: Iterable[str] = ()) -> argparse.Namespace:
@@ -69,12 +63,11 @@ def arguments(description: str, parts: Iterable[str] = ()) -> argparse.Namespace
 def finish(
     table: str,
     rows: Sequence[Mapping[str, Any]],
-    columns: Mapping[str, str],
     options: argparse.Namespace,
     **recorded: Any,
 ) -> None:
     """Print the rows, record them in data/results/ and write the JSON file that was asked for."""
-    show_rows(table, rows, columns)
+    show_rows(table, rows, TABLES[table])
     record(table, rows, **recorded)
     if options.json:
         write_rows(rows, options.json)

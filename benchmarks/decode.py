@@ -20,14 +20,6 @@ if __name__ == "__main__":
     finish(
         "decode",
         rows,
-        {
-            "version": "version",
-            "decode_tokens_per_s": "decode tokens/s",
-            "decode_vs_fp32": "x fp32",
-            "bound_tokens_per_s": "bound",
-            "prefill_ms": "prefill ms",
-            "prefill_speed_vs_fp32": "x fp32 ",
-        },
         options,
         key=("model", "version"),
     )

@@ -13,7 +13,6 @@ from __future__ import annotations
 import time
 
 from common import (
-    BOTH_COLUMNS,
     against_first,
     arguments,
     calibration_windows,
@@ -56,13 +55,6 @@ if __name__ == "__main__":
     finish(
         "gptq",
         rows,
-        {
-            "grid": "grid",
-            "method": "method",
-            "bits_per_weight": "bits/weight",
-            **BOTH_COLUMNS,
-            "seconds": "seconds",
-        },
         options,
         key=("model", "grid", "method"),
         seed=0,

@@ -67,15 +67,6 @@ if __name__ == "__main__":
     finish(
         "kv_cache",
         rows,
-        {
-            "cache": "cache",
-            "bytes_per_token": "bytes/token",
-            "bytes_smaller": "smaller, 16 bit",
-            "bytes_mean_smaller": "mean of 64",
-            "bytes_fp32_model_smaller": "smaller, fp32",
-            "perplexity": "Wikipedia",
-            "perplexity_vs_float": "x float",
-        },
         options,
         key=("model", "cache", "context"),
         seed=0,

@@ -19,7 +19,6 @@ from __future__ import annotations
 import time
 
 from common import (
-    BOTH_COLUMNS,
     TUNING,
     against_first,
     arguments,
@@ -78,14 +77,6 @@ if __name__ == "__main__":
     finish(
         "low_bits",
         rows,
-        {
-            "at_most_bits": "at most",
-            "grid": "grid",
-            "method": "method",
-            "bits_per_weight": "bits/weight",
-            **BOTH_COLUMNS,
-            "seconds": "seconds",
-        },
         options,
         key=("model", "grid", "method"),
         seed=0,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from common import TEXT_COLUMNS, arguments, evaluation_windows, finish, scores
+from common import arguments, evaluation_windows, finish, scores
 from tqdm.auto import tqdm
 
 from shrinkkit import load_model
@@ -84,13 +84,6 @@ if __name__ == "__main__":
     finish(
         "quantization",
         rows,
-        {
-            "grid": "grid",
-            "bits_per_weight": "bits/weight",
-            "linears_vs_fp32": "linears x fp32",
-            "saved_vs_fp32": "file x fp32",
-            **TEXT_COLUMNS,
-        },
         options,
         key=("model", "grid"),
         seed=0,

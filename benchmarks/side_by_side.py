@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import TEXT_COLUMNS, calibration_windows, evaluation_windows, finish, scores
+from common import calibration_windows, evaluation_windows, finish, scores
 from environments import LIBRARIES, last_line, make
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -217,15 +217,6 @@ def main() -> None:
     finish(
         "side_by_side",
         rows,
-        {
-            "grid": "grid",
-            "method": "method",
-            "version": "version",
-            "bits_per_weight": "bits/weight",
-            **TEXT_COLUMNS,
-            "seconds": "seconds",
-            "why_not": "why not",
-        },
         options,
         key=("model", "grid", "method"),
         seed=0,

@@ -80,16 +80,6 @@ if __name__ == "__main__":
     finish(
         "smoothquant",
         language_rows(options) + encoder_rows(options),
-        {
-            "model": "model",
-            "version": "version",
-            "bits_per_weight": "bits/weight",
-            "perplexity_wikipedia": "Wikipedia",
-            "perplexity_news": "news",
-            "prefill_speed_vs_fp32": "prefill x fp32",
-            "cosine_to_fp32": "cosine",
-            "latency_speed_vs_fp32": "sentence x fp32",
-        },
         options,
         key=("model", "version"),
         seed=0,

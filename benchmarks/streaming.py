@@ -153,16 +153,6 @@ if __name__ == "__main__":
     finish(
         "streaming",
         rows,
-        {
-            "run": "run",
-            "n_layers": "layers",
-            "checkpoint_mib": "checkpoint, MiB",
-            "saved_mib": "int4, MiB",
-            "peak_rss_mib": "peak RSS, MiB",
-            "seconds": "seconds",
-            "blocks_before_kill": "blocks before the kill",
-            "same_bytes": "same bytes",
-        },
         options,
         key=("model", "run"),
         seed=SEED,

@@ -12,107 +12,45 @@ import json
 import sys
 from pathlib import Path
 
+from shrinkkit.measure.columns import TABLES
 from shrinkkit.system.files import write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
 START = "<!-- results:start (python tools/stamp_results.py) -->"
 END = "<!-- results:end -->"
 
-TABLES = {
+CAPTIONS = {
     "quantization": (
         "`python benchmarks/quantization.py`: rounding to nearest, without any data; perplexity on "
-        "{n_samples} windows of 256 tokens of Wikipedia and half as many of news, seed {seed}",
-        {
-            "grid": ("weights in", "{}"),
-            "bits_per_weight": ("bits a weight", "{:.2f}"),
-            "saved_vs_fp32": ("file", "{:.1%}"),
-            "perplexity_wikipedia": ("Wikipedia", "{:.2f}"),
-            "perplexity_news": ("news", "{:.2f}"),
-        },
+        "{n_samples} windows of 256 tokens of Wikipedia and half as many of news, seed {seed}"
     ),
     "gptq": (
         "`python benchmarks/gptq.py`: the same grids with better integers, calibrated on "
-        "{n_samples} windows of Wikipedia; output head in float; the same evaluation windows",
-        {
-            "grid": ("weights in", "{}"),
-            "method": ("method", "{}"),
-            "bits_per_weight": ("bits a weight", "{:.2f}"),
-            "perplexity_wikipedia": ("Wikipedia", "{:.2f}"),
-            "perplexity_wikipedia_vs_fp32": ("x fp32", "{:.3f}"),
-            "perplexity_news": ("news", "{:.2f}"),
-            "perplexity_news_vs_fp32": ("x fp32", "{:.3f}"),
-        },
+        "{n_samples} windows of Wikipedia; output head in float; the same evaluation windows"
     ),
     "low_bits": (
         "`python benchmarks/low_bits.py`: the best that the package reaches at no more than 4.35, "
-        "3.35 and 2.7 bits a weight; calibrated on {n_samples} windows of Wikipedia",
-        {
-            "grid": ("weights in", "{}"),
-            "method": ("method", "{}"),
-            "bits_per_weight": ("bits a weight", "{:.2f}"),
-            "perplexity_wikipedia": ("Wikipedia", "{:.2f}"),
-            "perplexity_wikipedia_vs_fp32": ("x fp32", "{:.3f}"),
-            "perplexity_news": ("news", "{:.2f}"),
-            "perplexity_news_vs_fp32": ("x fp32", "{:.3f}"),
-        },
+        "3.35 and 2.7 bits a weight; calibrated on {n_samples} windows of Wikipedia"
     ),
     "side_by_side": (
         "`python benchmarks/side_by_side.py`: the same model, windows and bits through other "
-        "libraries, each in an environment of its own, judged by the same code",
-        {
-            "grid": ("weights in", "{}"),
-            "method": ("method", "{}"),
-            "version": ("version", "{}"),
-            "bits_per_weight": ("bits a weight", "{:.2f}"),
-            "perplexity_wikipedia": ("Wikipedia", "{:.2f}"),
-            "perplexity_news": ("news", "{:.2f}"),
-            "seconds": ("seconds", "{:.0f}"),
-            "why_not": ("why not", "{}"),
-        },
+        "libraries, each in an environment of its own, judged by the same code"
     ),
     "streaming": (
         "`python benchmarks/streaming.py`: GPTQ to 4 bits from disk to disk, random weights of "
-        "TinyLlama-1.1B's shape, on {threads} threads",
-        {
-            "run": ("run", "{}"),
-            "checkpoint_mib": ("checkpoint, MiB", "{:,.0f}"),
-            "saved_mib": ("int4, MiB", "{:,.0f}"),
-            "peak_rss_mib": ("peak memory of the process, MiB", "{:,.0f}"),
-            "seconds": ("seconds", "{:.0f}"),
-            "same_bytes": ("same bytes", "{}"),
-        },
+        "TinyLlama-1.1B's shape, on {threads} threads"
     ),
     "kv_cache": (
         "`python benchmarks/kv_cache.py`: what SmolLM2 keeps for {context:,} tokens of Wikipedia, "
-        "against a cache in 16 bits; perplexity on {n_samples} windows read through the cache",
-        {
-            "cache": ("cache", "{}"),
-            "bytes_per_token": ("bytes a token", "{:,.0f}"),
-            "bytes_smaller": ("times smaller", "{:.2f}"),
-            "perplexity": ("Wikipedia", "{:.2f}"),
-            "perplexity_vs_float": ("x float", "{:.4f}"),
-        },
+        "against a cache in 16 bits; perplexity on {n_samples} windows read through the cache"
     ),
     "storybook": (
         "`python tools/make_storybook.py`: the course's own language models, and what counting and "
-        "compressing reach, on five held-out books",
-        {
-            "model": ("model", "{}"),
-            "n_parameters": ("parameters", "{:,.0f}"),
-            "bits_per_byte": ("bits a byte", "{:.3f}"),
-        },
+        "compressing reach, on five held-out books"
     ),
     "decode": (
         "`python benchmarks/decode.py`, or `shrinkkit bench decode`: batch 1 through `generate`, "
-        "on {cpu}, {threads} threads, memory read at {bandwidth_gb_per_s:.0f} GB/s",
-        {
-            "version": ("weights in", "{}"),
-            "decode_tokens_per_s": ("decode, tokens/s", "{:.1f}"),
-            "decode_vs_fp32": ("x fp32", "{:.2f}"),
-            "bound_tokens_per_s": ("memory's bound", "{:.0f}"),
-            "prefill_ms": ("prefill of 64, ms", "{:.0f}"),
-            "prefill_speed_vs_fp32": ("speed x fp32", "{:.2f}"),
-        },
+        "on {cpu}, {threads} threads, memory read at {bandwidth_gb_per_s:.0f} GB/s"
     ),
 }
 
@@ -124,27 +62,24 @@ def results_file(name: str) -> Path:
 
 def table(name: str) -> str:
     """Return one table of data/results/ as Markdown: rows of the full pace only."""
-    caption, columns = TABLES[name]
+    columns = [column for column in TABLES[name] if not column.detail]
     rows = json.loads(results_file(name).read_text("utf-8"))["rows"]
     rows = [row for row in rows if row["pace"] == "full"]
     lines = [
-        "| " + " | ".join(heading for heading, _ in columns.values()) + " |",
+        "| " + " | ".join(column.title for column in columns) + " |",
         "| --- |" + " ---: |" * (len(columns) - 1),
     ]
     for row in rows:
-        cells = [
-            "" if row.get(key) is None else form.format(row[key])
-            for key, (_, form) in columns.items()
-        ]
+        cells = (column.write(row.get(column.name)) for column in columns)
         lines.append("| " + " | ".join(cells) + " |")
-    return caption.format(**rows[-1]) + ":\n\n" + "\n".join(lines)
+    return CAPTIONS[name].format(**rows[-1]) + ":\n\n" + "\n".join(lines)
 
 
 def stamped(readme: str) -> str:
     """Return README's text with today's tables between the markers."""
     before, rest = readme.split(START)
     _, after = rest.split(END)
-    tables = "\n\n".join(table(name) for name in TABLES if results_file(name).exists())
+    tables = "\n\n".join(table(name) for name in CAPTIONS if results_file(name).exists())
     return f"{before}{START}\n{tables}\n{END}{after}"
 
 

@@ -108,22 +108,11 @@ def bench_decode(
     """Compare decode and prefill of fp32, int8 and int4, with the memory-bandwidth bound."""
     from shrinkkit.cli.bench import bench_decode as run
     from shrinkkit.cli.report import show_rows, write_rows
+    from shrinkkit.measure.columns import TABLES
 
     counts = {"n_new": 16, "repeats": 2} if quick else {"n_new": new_tokens, "repeats": repeats}
     rows = run(model, **counts, compiled=compiled)
-    show_rows(
-        f"decode of {model}, batch 1",
-        rows,
-        {
-            "version": "version",
-            "decode_tokens_per_s": "decode tokens/s",
-            "decode_vs_fp32": "x fp32",
-            "bound_tokens_per_s": "bound tokens/s",
-            "read_mib": "MiB read/token",
-            "prefill_ms": f"prefill of {rows[0]['prompt_tokens']}, ms",
-            "prefill_speed_vs_fp32": "x fp32 ",
-        },
-    )
+    show_rows(f"decode of {model}, batch 1", rows, TABLES["decode"])
     if json_file:
         write_rows(rows, json_file)
 

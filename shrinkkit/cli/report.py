@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from shrinkkit.measure.columns import Column
 from shrinkkit.system.files import write_atomically
 
 
-def show_rows(title: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> None:
-    """Print some columns of the rows as a table, numbers to three digits.
+def show_rows(title: str, rows: Sequence[Mapping[str, Any]], columns: Iterable[Column]) -> None:
+    """Print some columns of the rows as a table.
 
-    rows: one mapping a row; columns: {key: heading}, in order. A missing value prints as a dash.
+    rows: one mapping a row; columns: in order. A missing value prints as a dash.
     """
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title)
-    for number, heading in enumerate(columns.values()):
-        table.add_column(heading.strip(), justify="right" if number else "left")
+    table, columns = Table(title=title), list(columns)
+    for number, column in enumerate(columns):
+        table.add_column(column.title, justify="right" if number else "left")
     for row in rows:
-        table.add_row(*(_text(row.get(key)) for key in columns))
+        table.add_row(*(column.write(row.get(column.name), "-") for column in columns))
     Console().print(table)
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-    return str(value)
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], path: str | Path) -> Path:

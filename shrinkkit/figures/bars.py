@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from shrinkkit.errors import InputError
-from shrinkkit.figures.drawing import Drawing, new_axes
+from shrinkkit.figures.drawing import Drawing, new_axes, require_some
 from shrinkkit.figures.style import INK, mark
 
 
@@ -38,8 +38,7 @@ def draw_bars(
     >>> draw_bars({"fp32": 4.0, "int8": 1.0}, title="Size", xlabel="bytes").words
     'Bars, Size, in bytes: fp32 4.00; int8 1.00.'
     """
-    if not values:
-        raise InputError("values is empty: give at least one {name: number} to draw.")
+    require_some("values", values, "{name: number}")
     for argument, given in (("texts", texts), ("spread", spread), ("limits", limits)):
         missing = [name for name in values if given is not None and name not in given]
         if missing:

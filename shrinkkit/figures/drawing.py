@@ -1,9 +1,10 @@
 """Draw a figure, say it in words, and put both into a widget that redraws them.
 
-The three parts that every widget of the course is made of:
+The parts that every widget of the course is made of:
 
-- `Drawing`: a figure and what it shows in words. `plotting.show(*drawing)` displays it in a lesson.
+- `Drawing`: a figure and what it shows in words. `show(*drawing)` displays it in a lesson.
 - `image_html`: the same as a picture for a web page, with the words as its alt text.
+- `slider` and `menu`: controls whose names and values can be read whole.
 - `Explorer`: controls, a sentence and that picture in a column. A moved control redraws the
   picture, so a browser sees another image, and a test can compare the bytes.
 
@@ -14,21 +15,23 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sized
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ipywidgets as ipw
 
+from shrinkkit.errors import InputError
 from shrinkkit.figures import words as spoken
 from shrinkkit.figures.style import PIXELS_PER_INCH, SHOWN_PER_INCH, course_style, png_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 
 class Drawing(NamedTuple):
-    """Hold a figure and what it says in words; `plotting.show(*drawing)` displays both."""
+    """Hold a figure and what it says in words; `show(*drawing)` displays both."""
 
     figure: Figure
     words: str
@@ -45,20 +48,50 @@ def new_axes(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def plain_log(ax: Axes) -> None:
-    """Write logarithmic ticks as 0.1, 1, 10 or 1 M, 1 B instead of powers of ten."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+def require_some(name: str, rows: Sized, what: str = "entry") -> None:
+    """Raise InputError where there is nothing to draw; what: one of the things to give."""
+    if not len(rows):
+        raise InputError(f"{name} is empty, so there is nothing to draw. Give at least one {what}.")
 
-    for axis, scale, limits in (
-        (ax.xaxis, ax.get_xscale(), ax.get_xlim()),
-        (ax.yaxis, ax.get_yscale(), ax.get_ylim()),
-    ):
-        if scale == "log":
-            narrow = limits[1] / limits[0] < 1000
-            subs = (1.0, 2.0, 5.0) if narrow else (1.0,)
-            axis.set_major_locator(LogLocator(subs=subs, numticks=12))
-            axis.set_minor_locator(NullLocator())
-            axis.set_major_formatter(FuncFormatter(lambda value, _: spoken.count(value)))
+
+def log_ticks(axis: Axis, say: Callable[[float], str] = spoken.count) -> None:
+    """Give a logarithmic axis as many plain ticks as its span needs; call it when limits are set.
+
+    say: writes a tick; 0.1, 10, 1 k, 1 M where nothing else is said.
+    """
+    from matplotlib.ticker import AutoLocator, FuncFormatter, LogLocator, NullLocator
+
+    low, high = axis.get_view_interval()
+    span = high / low
+    fine = (1.0, 1.1, 1.2, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0)
+    steps = (1.0,) if span > 1000 else (1.0, 2.0, 5.0) if span > 6 else fine
+    axis.set_major_locator(LogLocator(subs=steps, numticks=12) if span > 2 else AutoLocator())
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: say(value)))
+
+
+def slider(
+    label: str, values: Iterable[Any], start: Any, say: Callable[[Any], str] = "{:g}".format
+) -> ipw.SelectionSlider:
+    """Make a slider over some values; say: writes one beside it. It redraws once it rests."""
+    options = [(say(value), value) for value in values]
+    look = _look(label)
+    return ipw.SelectionSlider(options=options, value=start, continuous_update=False, **look)
+
+
+def menu(label: str, names: Iterable[str], start: str) -> ipw.Dropdown:
+    """Make a menu of names."""
+    return ipw.Dropdown(options=list(names), value=start, **_look(label))
+
+
+def _look(label: str) -> dict[str, Any]:
+    """Give all controls one width, and a label the room that it needs: ipywidgets cuts long ones.
+
+    >>> _look("bits")["style"], _look("tokens of each text")["style"]
+    ({'description_width': '8em'}, {'description_width': '11.4em'})
+    """
+    style = {"description_width": f"{max(8, 0.6 * len(label)):.3g}em"}
+    return {"description": label, "style": style, "layout": ipw.Layout(width="24em")}
 
 
 class Explorer(ipw.VBox):

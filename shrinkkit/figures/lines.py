@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from shrinkkit.errors import InputError
-from shrinkkit.figures.drawing import Drawing, new_axes, plain_log
+from shrinkkit.figures.drawing import Drawing, log_ticks, new_axes
 from shrinkkit.figures.style import mark
 
 
@@ -70,7 +70,7 @@ def draw_lines(
         if min(min(row) for row in values.values()) <= 0:
             raise InputError("log_y needs values above 0 in every series.")
         ax.set_yscale("log")
-        plain_log(ax)
+        log_ticks(ax.yaxis)
         ylabel += ", logarithmic"
     else:
         ax.set_ylim(0, 1.08 * top if top > 0 else None)

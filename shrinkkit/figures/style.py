@@ -167,7 +167,7 @@ def label_points(
     it last, when the axes' limits and scales are set.
 
     x, y: [n]; data coordinates of the points.
-    labels: [n]; what to write.
+    labels: [n]; what to write; nothing beside a point whose label is empty.
 
     Raises InputError when the three lengths differ.
     """
@@ -187,10 +187,14 @@ def label_points(
     half = 6.0 * per_point
     taken = [Bbox.from_extents(cx - half, cy - half, cx + half, cy + half) for cx, cy in centers]
     inside = ax.get_window_extent(renderer)
+    if ax.get_legend():
+        taken.append(ax.get_legend().get_window_extent(renderer))
     inked = _points_on_lines(ax)  # [m, 2] pixels
     halo = [withStroke(linewidth=3.0, foreground="white")]  # keeps text readable on a line
 
     for (cx, cy), px, py, text in zip(centers, x, y, labels, strict=True):
+        if not text:  # a point that the others' labels keep clear of
+            continue
         note = ax.annotate(
             text,
             (px, py),

@@ -1,12 +1,117 @@
-"""Size against quality: the chart that every method of the course ends in."""
+"""Size against quality: the chart that every method of the course ends in.
+
+`tradeoff` draws it: size to the right, loss upwards, so that down and to the left is what one is
+after. The lessons' own charts and the score card's are this one with other words.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
-from shrinkkit.errors import InputError
-from shrinkkit.figures.drawing import Drawing, new_axes
-from shrinkkit.figures.style import INK, mark
+from shrinkkit.figures.drawing import Drawing, log_ticks, new_axes, require_some
+from shrinkkit.figures.style import INK, label_points, mark
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MARK_SIZES = (10, 10, 14, 7.5, 11, 8, 9)  # a method and the one made from it often coincide
+plain = "{:,.12g}".format  # a tick of a perplexity: 1.5, 1,000
+
+
+class Spot(NamedTuple):
+    """Where one version of a model stands; spots of one `series` look alike, hollow ones paler."""
+
+    x: float
+    y: float
+    label: str
+    series: str = ""
+    hollow: bool = False
+
+
+def tradeoff(
+    spots: Iterable[Spot],
+    *,
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    reference: float | None = None,
+    log: str = "y",
+    left: float | None = None,
+    joined: bool = False,
+    legend: bool = False,
+    hollow: str = "",
+    path: Sequence[int] = (),
+) -> tuple[Figure, Axes]:
+    """Draw a mark and its label for each spot, so that no label covers a mark or a label.
+
+    title, xlabel, ylabel: of the figure; units belong into the labels.
+    reference: fp32's y, a dashed line.
+    log: the axes that are logarithmic, "xy", "y" or "".
+    left: where the axis of sizes starts; None for just before the smallest.
+    joined: the spots of a series are joined in order.
+    legend: name each series, for charts where several spots share one; hollow: what the hollow
+        ones of a series are called beside its name.
+    path: numbers of spots that a thin dotted line joins.
+    Returns the figure and its axes. Raises InputError for no spots.
+    """
+    spots = list(spots)
+    require_some("points", spots)
+    figure, ax = new_axes(*((8.4, 5.2) if legend else (7.6, 4.2)))
+    across, up, labels, _, _ = zip(*spots, strict=True)
+    names = list(dict.fromkeys(spot.series for spot in spots))
+    for number, name in enumerate(names):
+        look = mark(number)
+        for open_ in (False, True):
+            mine = [spot for spot in spots if spot.series == name and spot.hollow is open_]
+            if mine:
+                ax.plot(
+                    [spot.x for spot in mine],
+                    [spot.y for spot in mine],
+                    look.marker,
+                    color=look.color,
+                    markerfacecolor="white" if open_ else look.color,
+                    markeredgecolor=look.color if open_ else "white",
+                    markersize=MARK_SIZES[number % len(MARK_SIZES)] if legend else 10,
+                    linestyle="-" if joined else "",
+                    label=f"{name}, {hollow}" if open_ else name,
+                )
+    if len(path) > 1:
+        stops = [across[i] for i in path], [up[i] for i in path]
+        ax.plot(*stops, color="#8c8c8c", lw=1.2, marker="", ls=":", zorder=1)
+    if reference is not None:
+        ax.axhline(reference, color=INK, ls="--", marker="", lw=1.2, label="fp32")
+        up = (*up, reference)
+    ax.set(xscale="log" if "x" in log else "linear", yscale="log" if "y" in log else "linear")
+    ax.set_xlim(_room(across, "x" in log))
+    ax.set_xlim(left=left)
+    ax.set_ylim(_room(up, "y" in log))
+    if "x" in log:
+        log_ticks(ax.xaxis, plain)
+    if "y" in log:
+        log_ticks(ax.yaxis, plain)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.set_title(title)
+    if legend:  # large and lossy: what stands there is no use to anybody, so there is room
+        ax.legend(loc="upper right", fontsize=9.5)
+    label_points(ax, across, up[: len(spots)], labels, fontsize=10 if len(spots) < 10 else 8.5)
+    return figure, ax
+
+
+def _room(values: Sequence[float], log: bool) -> tuple[float, float]:
+    """Give limits that leave room around values, more of it above, where labels stand.
+
+    >>> _room([1.0, 3.0], log=False), [round(end, 2) for end in _room([1.0, 100.0], log=True)]
+    ((0.84, 3.32), [0.69, 208.93])
+    """
+    low, high = min(values), max(values)
+    if log:
+        low, high = math.log10(low), math.log10(high)
+    span = (high - low) or 1.0
+    ends = low - 0.08 * span, high + 0.16 * span
+    return (10 ** ends[0], 10 ** ends[1]) if log else ends
 
 
 def draw_cost(
@@ -32,7 +137,7 @@ def draw_cost(
     ax.set_ylim(len(costs) - 0.4, -0.6)  # the first on top
     ax.grid(visible=False, axis="y")
     ax.tick_params(axis="y", colors=INK)
-    few_log_ticks(ax.xaxis)
+    log_ticks(ax.xaxis, plain)
     ax.set_xlabel(f"{measure} (logarithmic); dashed: fp32, {_short(reference)}")
     ax.set_title(title)
     listed = ", ".join(f"{name} {_short(value)}" for name, value in costs.items())
@@ -48,21 +153,14 @@ def draw_sweep(points: Mapping[str, tuple[float, float]], reference: float) -> D
 
     points: {label: (bits per weight, perplexity)}.
     """
-    require_some("points", points)
-    figure, ax = new_axes(7.6, 4.2)
-    across, up = zip(*points.values(), strict=True)
-    ax.plot(across, up, marker=mark(0).marker, color=mark(0).color)
-    ax.axhline(reference, color=mark(1).color, ls="--", marker="")
-    ax.set_yscale("log")
-    least, most = min(reference, *up), max(up)
-    ax.set_ylim(least / 1.5, most * max(2, (most / least) ** 0.15))
-    ax.set_xlim(min(across) - 0.4, max(across) + 0.8)
-    few_log_ticks(ax.yaxis)
-    ax.set_xlabel("bits per weight, scales and zero points counted")
-    ax.set_ylabel("perplexity (logarithmic)")
-    ax.set_title(f"What each bit buys (dashed: fp32, {_short(reference)})")
-    for label, (x, y) in points.items():  # the line falls to the right, so above is free
-        ax.annotate(label, (x, y), xytext=(5, 8), textcoords="offset points")
+    figure, _ = tradeoff(
+        (Spot(bits, value, label) for label, (bits, value) in points.items()),
+        title=f"What each bit buys (dashed: fp32, {_short(reference)})",
+        xlabel="bits per weight, scales and zero points counted",
+        ylabel="perplexity (logarithmic)",
+        reference=reference,
+        joined=True,
+    )
     listed = ", ".join(f"{label} {_short(value)}" for label, (_, value) in points.items())
     return Drawing(
         figure,
@@ -78,20 +176,3 @@ def _short(value: float) -> str:
     ('18.7', '470,638')
     """
     return f"{value:,.1f}" if value < 1000 else f"{value:,.0f}"
-
-
-def few_log_ticks(axis) -> None:
-    """Write a logarithmic axis with as many plain ticks as its span needs."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-    low, high = axis.get_view_interval()
-    ratio = high / low
-    subs = (1.0,) if ratio > 100 else (1.0, 2.0, 5.0) if ratio > 6 else tuple(range(1, 10))
-    axis.set_major_locator(LogLocator(subs=subs))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.1f}".removesuffix(".0")))
-
-
-def require_some(name: str, rows: Mapping) -> None:
-    if not rows:
-        raise InputError(f"{name} is empty, so there is nothing to draw. Give at least one entry.")

@@ -14,12 +14,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from shrinkkit.errors import InputError
-from shrinkkit.figures.drawing import Drawing, new_axes
-from shrinkkit.figures.style import label_points, mark
+from shrinkkit.figures.drawing import Drawing
+from shrinkkit.figures.tradeoff import Spot, tradeoff
 from shrinkkit.measure import load_results
 
 MODEL = "smollm2-135m"
-MARK_SIZES = (10, 10, 14, 7.5, 11, 8, 9)  # a method and the one made from it often coincide
 TOP = 10.0  # a model that is worse than ten times fp32 would flatten the rest
 
 
@@ -90,66 +89,34 @@ def draw_so_far(points: Iterable[Point] | None = None) -> Drawing:
     'rounding: int4 4.30 bits, 1.30 times.'
     """
     points = recorded_points() if points is None else list(points)
-    shown = [point for point in points if point.times <= TOP]
-    if not shown:
-        raise InputError("points is empty: there are no recorded versions to draw.")
     methods = list(dict.fromkeys(point.method for point in points))
-    figure, ax = new_axes(8.4, 5.2)
-    for number, method in enumerate(methods):
-        look = mark(number)
-        for here in (False, True):
-            mine = [p for p in shown if p.method == method and p.measured_here is here]
-            if mine:
-                ax.plot(
-                    [p.bits for p in mine],
-                    [p.times for p in mine],
-                    look.marker,
-                    color=look.color,
-                    markerfacecolor="white" if here else look.color,
-                    markeredgecolor=look.color if here else "white",
-                    markersize=MARK_SIZES[number % len(MARK_SIZES)],
-                    linestyle="",
-                    label=f"{method}, in a lesson" if here else method,
-                )
-    ax.axhline(1.0, color=mark(6).color, linestyle="--", marker="", linewidth=1.2)
-    ax.set_yscale("log")
-    ax.set_xscale("log")
-    ax.set_xlim(min(p.bits for p in shown) * 0.86, max(p.bits for p in shown) * 1.25)
-    ax.set_ylim(0.93, max(p.times for p in shown) * 1.2)
-    _few_ticks(ax)
-    ax.set_xlabel("bits per weight of the linear layers, scales counted (logarithmic)")
-    ax.set_ylabel("perplexity, times fp32's (logarithmic)")
-    ax.set_title("Every method so far (dashed: fp32)")
-    ax.legend(loc="upper right", fontsize=9.5)
-    labelled = _to_label(shown)
-    columns = [p.bits for p in labelled], [p.times for p in labelled], [p.grid for p in labelled]
-    label_points(ax, *columns, fontsize=8.5)
+    shown: list[Spot] = []
+    for p in points:
+        if p.times <= TOP:
+            label = "" if _stands_already(p, shown) else p.grid
+            shown.append(Spot(p.bits, p.times, label, p.method, hollow=p.measured_here))
+    figure, ax = tradeoff(
+        sorted(shown, key=lambda spot: methods.index(spot.series)),
+        title="Every method so far (dashed: fp32)",
+        xlabel="bits per weight of the linear layers, scales counted (logarithmic)",
+        ylabel="perplexity, times fp32's (logarithmic)",
+        reference=1.0,
+        log="xy",
+        legend=True,
+        hollow="in a lesson",
+    )
+    ax.yaxis.set_major_formatter("× {x:g}")
     return Drawing(figure, _words(points, methods))
 
 
-def _few_ticks(ax) -> None:
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
-    ax.xaxis.set_major_locator(FixedLocator([2, 2.5, 3, 3.5, 4, 5, 6, 8, 16]))
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.yaxis.set_major_locator(FixedLocator([1, 1.1, 1.2, 1.5, 2, 3, 5, 10]))
-    ax.yaxis.set_minor_locator(NullLocator())
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"× {value:g}"))
-
-
-def _to_label(points: Sequence[Point]) -> list[Point]:
-    """Leave out points beside which the same label stands already."""
-    labelled: list[Point] = []
-    for point in points:
-        if not any(
-            point.grid == other.grid
-            and abs(point.bits - other.bits) < 0.02 * other.bits
-            and abs(point.times - other.times) < 0.03 * other.times
-            for other in labelled
-        ):
-            labelled.append(point)
-    return labelled
+def _stands_already(point: Point, shown: Sequence[Spot]) -> bool:
+    """Say whether the same label stands beside a neighbour already."""
+    return any(
+        point.grid == other.label
+        and abs(point.bits - other.x) < 0.02 * other.x
+        and abs(point.times - other.y) < 0.03 * other.y
+        for other in shown
+    )
 
 
 def _words(points: Sequence[Point], methods: Sequence[str]) -> str:

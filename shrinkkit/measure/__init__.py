@@ -17,7 +17,13 @@ from shrinkkit.measure.encoders import (
     topics_accuracy,
 )
 from shrinkkit.measure.energy import Energy, measure_energy
-from shrinkkit.measure.kv import cache_bytes, cache_bytes_at, cached_perplexity, kv_shape
+from shrinkkit.measure.kv import (
+    cache_bytes,
+    cache_bytes_at,
+    cached_perplexity,
+    kv_cache_bytes_per_token,
+    kv_shape,
+)
 from shrinkkit.measure.memory import PeakMemory, peak_rss
 from shrinkkit.measure.quality import (
     Agreement,

@@ -14,55 +14,13 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from shrinkkit.errors import InputError, require_choice
+from shrinkkit.measure.columns import COLUMNS
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True)
-class Column:
-    """How a column is shown: heading, unit, Python format, which way is better."""
-
-    title: str
-    unit: str
-    form: str
-    better: str  # "lower", "higher" or ""
-
-
-COLUMNS: dict[str, Column] = {
-    "perplexity": Column("Perplexity", "", ".2f", "lower"),
-    "kl_nats": Column("KL", "nats", ".3f", "lower"),
-    "top1_agreement": Column("Same top token", "", ".1%", "higher"),
-    "capital_world_accuracy": Column("Capitals", "", ".0%", "higher"),
-    "gram2_opposite_accuracy": Column("Opposites", "", ".0%", "higher"),
-    "topics_accuracy": Column("Topics", "accuracy", ".1%", "higher"),
-    "topics_macro_f1": Column("Topics", "macro F1", ".3f", "higher"),
-    "retrieval_mrr_at_10": Column("Retrieval", "MRR@10", ".3f", "higher"),
-    "retrieval_recall_at_1": Column("Retrieval", "recall@1", ".1%", "higher"),
-    "n_parameters": Column("Parameters", "", ",.0f", ""),
-    "saved_mib": Column("Saved", "MiB", ".1f", "lower"),
-    "resident_mib": Column("In memory", "MiB", ".1f", "lower"),
-    "bits_per_weight": Column("Bits per weight", "", ".2f", "lower"),
-    "decode_tokens_per_s": Column("Decode", "tokens/s", ".1f", "higher"),
-    "prefill_ms": Column("Prefill", "ms", ".1f", "lower"),
-    "time_to_first_token_ms": Column("First token", "ms", ".1f", "lower"),
-    "latency_ms": Column("Latency", "ms", ".1f", "lower"),
-    "peak_mib": Column("Peak memory", "MiB", ".0f", "lower"),
-    "peak_increase_mib": Column("Peak increase", "MiB", ".1f", "lower"),
-    "energy_joules": Column("Energy", "J", ".2f", "lower"),
-    "energy_source": Column("Energy from", "", "s", ""),
-}
-# A ratio to the reference says nothing here: the reference is 0, or the value is one already.
-WITHOUT_RATIO = ("kl_nats", "top1_agreement", "energy_source", "peak_increase_mib")
-# In the frame only; the table would grow too wide.
-NOT_IN_TABLE = (
-    "n_parameters",
-    "resident_mib",
-    "peak_increase_mib",
-    "topics_macro_f1",
-    "retrieval_recall_at_1",
-)
 SIZES = ("saved_mib", "bits_per_weight", "resident_mib", "n_parameters")
 QUALITIES = (
     "perplexity",
@@ -93,99 +51,87 @@ class ScoreCard:
         import pandas as pd
 
         frame = pd.DataFrame(list(rows))
-        for name in [name for name in frame if name in COLUMNS and name not in WITHOUT_RATIO]:
+        for name in [name for name in frame if name in COLUMNS and COLUMNS[name].ratio]:
             values = pd.to_numeric(frame[name])
             reference = values.iloc[0]
             ratio = values / reference if reference else values * float("nan")
             frame.insert(frame.columns.get_loc(name) + 1, f"{name}_relative", ratio)
         return cls(frame)
 
-    def _shown(self) -> list[str]:
-        return [name for name in self.frame if name in COLUMNS and name not in NOT_IN_TABLE]
-
     def _cell(self, row: Mapping[str, Any], name: str) -> tuple[str, str]:
         """Give a cell's number and, where there is one, its ratio to the reference."""
-        value = row[name]
-        if value is None or value != value:
-            return "not available", ""
+        number = COLUMNS[name].write(row[name], "not available").replace("%", " %")
         ratio = row.get(f"{name}_relative", float("nan"))
         is_reference = row["model"] == self.frame["model"].iloc[0]
         beside = "" if is_reference or ratio != ratio else f"×{ratio:.2f}"
-        return format(value, COLUMNS[name].form).replace("%", " %"), beside
+        return number, beside
+
+    def _cells(self) -> pd.DataFrame:
+        """Write the table: a row a model, in each cell a number and its ratio to the reference."""
+        import pandas as pd
+
+        rows = self.frame.to_dict(orient="records")
+        shown = [name for name in self.frame if name in COLUMNS and not COLUMNS[name].detail]
+        cells = {
+            COLUMNS[name].heading: [" ".join(self._cell(row, name)).strip() for row in rows]
+            for name in shown
+        }
+        return pd.DataFrame(cells, index=list(self.frame["model"])).rename_axis(columns="Model")
 
     def __repr__(self) -> str:
         """Give the table as aligned text."""
-        lines = [["model", *(_heading(name) for name in self._shown())]]
-        for row in self.frame.to_dict(orient="records"):
-            cells = (" ".join(filter(None, self._cell(row, name))) for name in self._shown())
-            lines.append([str(row["model"]), *cells])
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        return "\n".join(
-            "  ".join(
-                cell.rjust(width) if i else cell.ljust(width)
-                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-            ).rstrip()
-            for line in lines
-        )
+        return self._cells().to_string()
 
     def _repr_html_(self) -> str:
         """Give the table for a notebook: rounded, with the ratio to the reference underneath."""
-        align = 'style="text-align:right;vertical-align:top"'
-        head = "".join(
-            f'<th scope="col" {align}>{escape(_heading(name))}</th>' for name in self._shown()
-        )
-        body = []
-        for row in self.frame.to_dict(orient="records"):
-            cells = []
-            for name in self._shown():
-                number, beside = self._cell(row, name)
-                small = f"<br><small>{escape(beside)}</small>" if beside else ""
-                cells.append(f"<td {align}>{escape(number)}{small}</td>")
-            left = 'style="text-align:left;vertical-align:top;white-space:nowrap"'
-            name = f'<th scope="row" {left}>{escape(str(row["model"]))}</th>'
-            body.append(f"<tr>{name}{''.join(cells)}</tr>")
+        from pandas.io.formats.style import Styler
+
+        names = {"text-align": "left", "white-space": "nowrap"}
+        looks = {
+            "caption": {"caption-side": "bottom", "text-align": "left"},
+            "th, td": {"text-align": "right", "vertical-align": "top"},
+            "th.row_heading, th.index_name": names,
+        }
         reference = escape(str(self.frame["model"].iloc[0]))
         return (
-            f'<table><caption style="caption-side:bottom;text-align:left">× is the ratio to '
-            f"{reference}. ↓ lower is better, ↑ higher is better.</caption>"
-            f'<thead><tr><th scope="col" style="text-align:left">Model</th>{head}</tr></thead>'
-            f"<tbody>{''.join(body)}</tbody></table>"
+            Styler(self._cells(), uuid="shrinkkit-card", cell_ids=False)
+            .format(_two_lines, escape="html")
+            .format_index(escape="html")
+            .set_caption(f"× is the ratio to {reference}. ↓ lower is better, ↑ higher is better.")
+            .set_table_styles(
+                [{"selector": part, "props": list(how.items())} for part, how in looks.items()]
+            )
+            .to_html()
         )
 
     def figure(self, x: str | None = None, y: str | None = None) -> Figure:
         """Draw a size against a quality, one labelled mark a model.
 
         x, y: columns of the frame; None takes the file size and the perplexity, or what there is.
-        Returns a matplotlib figure; show it with `plotting.show(fig, card.alt())`, or both in one
+        Returns a matplotlib figure; show it with `show(fig, card.alt())`, or both in one
             by `card.show()`.
         Raises InputError for a column that the card does not have.
         """
-        import matplotlib.pyplot as plt
         from matplotlib.ticker import PercentFormatter
 
-        from shrinkkit.figures.style import label_points, mark
+        from shrinkkit.figures.tradeoff import Spot, tradeoff
 
         x, y = self._axes(x, y)
-        frame = self.frame.dropna(subset=[x, y])
-        fig, ax = plt.subplots(figsize=(7.0, 4.2))
-        line = _frontier(frame[x].tolist(), frame[y].tolist(), COLUMNS[y].better)
-        if len(line) > 1:
-            places = frame.iloc[line]
-            ax.plot(places[x], places[y], color="#8c8c8c", lw=1.2, marker="", ls=":", zorder=1)
-        for i, (_, row) in enumerate(frame.iterrows()):
-            look = mark(i)
-            style = {"color": look.color, "markersize": 10, "linestyle": "none", "mec": "white"}
-            ax.plot(row[x], row[y], look.marker, **style)
-        ax.margins(0.14, 0.2)
-        if frame[x].min() >= 0:
-            ax.set_xlim(left=0)
+        frame = self.frame.replace(float("inf"), float("nan")).dropna(subset=[x, y])
+        places = list(zip(frame[x], frame[y], frame["model"], strict=True))
+        figure, ax = tradeoff(
+            [Spot(*place, series=str(number)) for number, place in enumerate(places)],
+            title="",
+            xlabel=COLUMNS[x].described,
+            ylabel=COLUMNS[y].described,
+            log="",
+            left=0.0 if frame[x].min() >= 0 else None,
+            path=_frontier(frame[x].tolist(), frame[y].tolist(), COLUMNS[y].better),
+        )
         for axis, name in ((ax.xaxis, x), (ax.yaxis, y)):
-            axis.set_label_text(_described(name))
             if "%" in COLUMNS[name].form:
                 axis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-        fig.tight_layout()
-        label_points(ax, frame[x].tolist(), frame[y].tolist(), frame["model"].tolist())
-        return fig
+        return figure
 
     def alt(self, x: str | None = None, y: str | None = None) -> str:
         """Describe the figure in words, numbers included."""
@@ -194,7 +140,8 @@ class ScoreCard:
             f"{row['model']} {self._cell(row, x)[0]} and {self._cell(row, y)[0]}"
             for row in self.frame.to_dict(orient="records")
         ]
-        return f"Models; across: {_described(x)}; up: {_described(y)}. {'; '.join(said)}."
+        axes = f"across: {COLUMNS[x].described}; up: {COLUMNS[y].described}"
+        return f"Models; {axes}. {'; '.join(said)}."
 
     def show(self, x: str | None = None, y: str | None = None) -> None:
         """Display the figure with its description."""
@@ -203,7 +150,7 @@ class ScoreCard:
         show(self.figure(x, y), self.alt(x, y))
 
     def _axes(self, x: str | None, y: str | None) -> tuple[str, str]:
-        numbers = [name for name in self.frame if name in COLUMNS and name != "energy_source"]
+        numbers = [name for name in self.frame if name in COLUMNS and COLUMNS[name].form != "s"]
         chosen = []
         for argument, given, usual in (("x", x, SIZES), ("y", y, QUALITIES)):
             there = given or next((name for name in usual if name in numbers), None)
@@ -216,27 +163,10 @@ class ScoreCard:
         return chosen[0], chosen[1]
 
 
-def _heading(name: str) -> str:
-    """Give a column's heading with unit and arrow.
-
-    >>> _heading("saved_mib")
-    'Saved (MiB) ↓'
-    """
-    column = COLUMNS[name]
-    unit = f" ({column.unit})" if column.unit else ""
-    arrow = {"lower": " ↓", "higher": " ↑", "": ""}[column.better]
-    return column.title + unit + arrow
-
-
-def _described(name: str) -> str:
-    """Give a column's heading in words, for an axis.
-
-    >>> _described("saved_mib")
-    'Saved (MiB), lower is better'
-    """
-    column = COLUMNS[name]
-    unit = f" ({column.unit})" if column.unit else ""
-    return column.title + unit + (f", {column.better} is better" if column.better else "")
+def _two_lines(cell: str) -> str:
+    """Put the ratio under its number, in small print."""
+    number, times, ratio = cell.partition(" ×")
+    return f"{number}<br><small>×{ratio}</small>" if times else number
 
 
 def _frontier(x: Sequence[float], y: Sequence[float], better: str) -> list[int]:

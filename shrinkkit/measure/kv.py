@@ -19,6 +19,7 @@ tokens find late values rounded that would still be in float.)
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -64,6 +65,34 @@ def kv_shape(config: Any) -> tuple[int, int, int]:
     n_kv_heads = getattr(config, "num_key_value_heads", None) or n_heads
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // n_heads
     return n_layers, n_kv_heads, head_dim
+
+
+def kv_cache_bytes_per_token(
+    n_layers: int, n_kv_heads: int, head_dim: int, bits: float = 16.0
+) -> float:
+    """Give the bytes of KV cache that one token of one conversation occupies.
+
+    Pope et al. 2022, arXiv:2211.05102, Section 2: each layer keeps one key and one value vector
+    for each KV head: 2 * n_layers * n_kv_heads * head_dim * bits / 8.
+
+    n_layers: decoder blocks.
+    n_kv_heads: heads that keep keys and values; fewer than query heads in grouped-query attention.
+    head_dim: numbers in one key.
+    bits: of each stored number.
+
+    >>> kv_cache_bytes_per_token(n_layers=32, n_kv_heads=8, head_dim=128)  # Mistral-7B
+    131072.0
+    """
+    numbers = (
+        2
+        * require_int("n_layers", n_layers, 1)
+        * require_int("n_kv_heads", n_kv_heads, 1)
+        * require_int("head_dim", head_dim, 1)
+    )
+    is_number = isinstance(bits, Real) and not isinstance(bits, bool)
+    if not is_number or not 0 < bits < math.inf:
+        raise InputError(f"bits must be a finite number above zero, but {bits!r} was given.")
+    return numbers * bits / 8
 
 
 def cache_bytes(cache: Cache) -> int:

@@ -14,6 +14,7 @@ from shrinkkit.cli.bench import bench_decode
 from shrinkkit.cli.report import show_rows, write_rows
 from shrinkkit.errors import InputError
 from shrinkkit.loading import load_model
+from shrinkkit.measure.columns import Column
 from shrinkkit.quant import quantize_model
 
 
@@ -70,8 +71,9 @@ def test_the_quantize_command_saves_what_load_model_opens(tiny_checkpoint, tmp_p
     assert "bits must be a whole number from 2 to 8" in again.output
 
 
-def test_tables_show_three_digits_and_dashes(capsys, tmp_path):
-    show_rows("speed", [{"a": "int8", "b": 12.3456, "c": None}], {"a": "what", "b": "x", "c": "y"})
+def test_tables_write_numbers_as_their_column_says_and_dashes(capsys, tmp_path):
+    columns = Column("a", "what"), Column("b", "x", ".1f"), Column("c", "y", ".1f")
+    show_rows("speed", [{"a": "int8", "b": 12.3456, "c": None}], columns)
     printed = capsys.readouterr().out
     assert "12.3" in printed
     assert "12.34" not in printed

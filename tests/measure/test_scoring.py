@@ -21,7 +21,7 @@ from shrinkkit.measure import (
     scorecard,
     topics_accuracy,
 )
-from shrinkkit.measure.card import COLUMNS
+from shrinkkit.measure.columns import COLUMNS
 from shrinkkit.quant import quantize_model
 from shrinkkit.sources.tasks import TopicsTask
 

@@ -1,7 +1,7 @@
 """Draw what lesson 06 finds: few channels that are used much, and what scaling one of them does.
 
 The lesson measures in its own cells; only the drawing is here. Each function takes plain tensors or
-numbers and returns a `Drawing`, the figure and the same in words, for `plotting.show(*drawing)`.
+numbers and returns a `Drawing`, the figure and the same in words, for `show(*drawing)`.
 `scaling_widget` lets the reader scale one channel of a small layer whose numbers are made up.
 """
 
@@ -9,11 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import ipywidgets as ipw
 import torch
 
-from shrinkkit.errors import InputError
-from shrinkkit.figures.drawing import Drawing, Explorer, new_axes, plain_log
+from shrinkkit.figures.drawing import (
+    Drawing,
+    Explorer,
+    log_ticks,
+    new_axes,
+    require_some,
+    slider,
+)
 from shrinkkit.figures.style import INK, mark
 from shrinkkit.quant import Format, fake_quantize
 
@@ -29,8 +34,7 @@ def draw_ranked(sizes: Mapping[str, torch.Tensor], title: str) -> Drawing:
     sizes: {what is measured: [channels]}.
     Raises InputError for nothing to draw.
     """
-    if not sizes:
-        raise InputError("sizes is empty: give at least one {name: sizes of the channels} to draw.")
+    require_some("sizes", sizes, "{name: sizes of the channels}")
     figure, ax = new_axes(7.4, 3.8)
     said = []
     for number, (name, values) in enumerate(sizes.items()):
@@ -47,7 +51,8 @@ def draw_ranked(sizes: Mapping[str, torch.Tensor], title: str) -> Drawing:
     ax.axvline(len(ranked) / 100, color=INK, linestyle=":", marker="", linewidth=1.2)
     ax.set_xscale("log")
     ax.set_yscale("log")
-    plain_log(ax)
+    log_ticks(ax.xaxis)
+    log_ticks(ax.yaxis)
     ax.set_xlabel("channels, the largest first (logarithmic; dotted: the first 1 %)")
     ax.set_ylabel("size / median")
     ax.set_title(title)
@@ -107,23 +112,11 @@ def draw_scaling(scale: float, size: float = 10.0) -> Drawing:
     )
 
 
-def scaling_widget() -> ipw.VBox:
+def scaling_widget() -> Explorer:
     """Explore scaling: move the factor and the size of the large channel, and watch the error."""
-    wide = {"description_width": "8em"}
-
-    def slider(name: str, options: tuple[float, ...], value: float) -> ipw.SelectionSlider:
-        return ipw.SelectionSlider(
-            options=[(f"× {option:g}", option) for option in options],
-            value=value,
-            description=name,
-            style=wide,
-            continuous_update=False,
-        )
-
-    return Explorer(
-        {
-            "scale": slider("its weights", SCALES, 1.0),
-            "size": slider("its input", SIZES, 10.0),
-        },
-        draw_scaling,
-    )
+    times = "× {:g}".format
+    parts = {
+        "scale": slider("its weights", SCALES, 1.0, times),
+        "size": slider("its input", SIZES, 10.0, times),
+    }
+    return Explorer(parts, draw_scaling)

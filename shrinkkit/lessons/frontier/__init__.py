@@ -14,7 +14,6 @@ from shrinkkit.lessons.frontier.sums import (
     co2_kg,
     decode_tokens_per_s,
     fits,
-    kv_cache_bytes_per_token,
     memory_to_load_bytes,
     memory_to_serve_bytes,
     training_dollars,
@@ -31,6 +30,7 @@ from shrinkkit.lessons.frontier.widgets import (
     serve_widget,
     training_widget,
 )
+from shrinkkit.measure.kv import kv_cache_bytes_per_token
 
 __all__ = [
     "FIT_MODELS",

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from shrinkkit.figures import words
-from shrinkkit.figures.drawing import Drawing, new_axes, plain_log
+from shrinkkit.figures.drawing import Drawing, log_ticks, new_axes
 from shrinkkit.figures.style import INK, mark
 from shrinkkit.lessons.frontier import sums as frontier
+from shrinkkit.measure.kv import kv_cache_bytes_per_token
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +43,7 @@ def draw_load(
     ax.axvline(line, color=INK, linestyle="--", marker="")
     ax.set_xscale("log")
     ax.set_xlim(min(*usable, line) / 2.5, max(*usable, line) * 1.6)
-    plain_log(ax)
+    log_ticks(ax.xaxis)
     ax.set_xlabel(f"GiB that a model may use: {usable_fraction:.0%} of the memory (logarithmic)")
     ax.set_title(f"{words.count(n_parameters)} parameters at {bits:g} bits: {words.size(needed)}")
     fitting = [name for name, fit in zip(rows["name"], able, strict=True) if fit]
@@ -72,7 +73,7 @@ def draw_serve(
     usable_fraction: 0.9, because a server runs nothing else.
     """
     weights = frontier.memory_to_load_bytes(int(model["parameters"]), bits)
-    a_token = frontier.kv_cache_bytes_per_token(
+    a_token = kv_cache_bytes_per_token(
         int(model["n_layers"]), int(model["n_kv_heads"]), int(model["head_dim"]), kv_bits
     )
     most = frontier.users_that_fit(
@@ -145,7 +146,7 @@ def draw_fit(
     needed, able, speeds = [], [], []
     for _, row in rows.iterrows():
         weights = frontier.memory_to_load_bytes(int(row["parameters"]), bits)
-        a_token = frontier.kv_cache_bytes_per_token(
+        a_token = kv_cache_bytes_per_token(
             int(row["n_layers"]), int(row["n_kv_heads"]), int(row["head_dim"])
         )
         total = frontier.memory_to_serve_bytes(weights, a_token, 1, context_tokens)
@@ -162,7 +163,7 @@ def draw_fit(
     ax.axvline(room / 2**30, color=INK, linestyle="--", marker="")
     ax.set_xscale("log")
     ax.set_xlim(min(*needed, room / 2**30) / 3, max(*needed, room / 2**30) * 1.8)
-    plain_log(ax)
+    log_ticks(ax.xaxis)
     ax.set_xlabel("GiB of weights and cache (logarithmic); dashed: what a model may use")
     ax.set_title(f"{device['name']}, {bits:g}-bit weights, one user, {context_tokens:,} tokens")
     fitting = [name for name, fit in zip(rows["name"], able, strict=True) if fit]
@@ -210,7 +211,7 @@ def draw_speed(
         label="measured",
     )
     ax.set(xscale="log", yscale="log", xlabel="bits for each weight", ylabel="tokens/s, one user")
-    plain_log(ax)
+    log_ticks(ax.yaxis)
     ax.set_xticks(bits, [str(b) for b in bits])
     ax.minorticks_off()
     ax.invert_xaxis()

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from shrinkkit.errors import InputError
 from shrinkkit.figures import words
-from shrinkkit.figures.drawing import Drawing, new_axes, plain_log
+from shrinkkit.figures.drawing import Drawing, log_ticks, new_axes, require_some
 from shrinkkit.figures.style import INK, MUTED, label_points, mark
 from shrinkkit.lessons.frontier.published import MMLU, gpt3_class, record_holders
 
@@ -31,7 +30,7 @@ def draw_growth(models: pd.DataFrame) -> Drawing:
 
     models: what `load_models()` returns, or some of its rows.
     """
-    _require_rows(models)
+    require_some("models", models, "row of what load_models() returns")
     figure, ax = new_axes(10.0, 6.4)
     for number, kind in enumerate(KINDS):
         rows = models[models["kind"] == kind]
@@ -57,7 +56,7 @@ def draw_growth(models: pd.DataFrame) -> Drawing:
 
 def draw_records(models: pd.DataFrame) -> Drawing:
     """Draw the smallest model so far that scores at least GPT-3's MMLU, as a falling staircase."""
-    _require_rows(models)
+    require_some("models", models, "row of what load_models() returns")
     able = gpt3_class(models)
     holders = record_holders(able)
     figure, ax = new_axes(9.4, 5.4)
@@ -173,15 +172,7 @@ def _dates_and_sizes(ax: Axes, models: pd.DataFrame) -> None:
     ax.set_ylim(models["parameters"].min() / 2.5, models["parameters"].max() * 2.5)
     ax.xaxis.set_major_locator(YearLocator())
     ax.xaxis.set_major_formatter(DateFormatter("%Y"))
-    plain_log(ax)
+    log_ticks(ax.yaxis)
     ax.set_xlabel("published")
     ax.set_ylabel("parameters (logarithmic)")
     ax.tick_params(colors=MUTED)
-
-
-def _require_rows(models: pd.DataFrame) -> None:
-    if len(models) == 0:
-        raise InputError(
-            "models has no rows, so there is nothing to draw. Give what load_models() returns, "
-            "or a filter that keeps some of it."
-        )

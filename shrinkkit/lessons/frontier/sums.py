@@ -47,31 +47,6 @@ def memory_to_load_bytes(n_parameters: int, bits_per_weight: float = 32.0) -> in
     return math.ceil(n_parameters * _positive("bits_per_weight", bits_per_weight) / 8)
 
 
-def kv_cache_bytes_per_token(
-    n_layers: int, n_kv_heads: int, head_dim: int, bits: float = 16.0
-) -> float:
-    """Give the bytes of KV cache that one token of one conversation occupies.
-
-    Pope et al. 2022, arXiv:2211.05102, Section 2: each layer keeps one key and one value vector
-    for each KV head: 2 * n_layers * n_kv_heads * head_dim * bits / 8.
-
-    n_layers: decoder blocks.
-    n_kv_heads: heads that keep keys and values; fewer than query heads in grouped-query attention.
-    head_dim: numbers in one key.
-    bits: of each stored number.
-
-    >>> kv_cache_bytes_per_token(n_layers=32, n_kv_heads=8, head_dim=128)  # Mistral-7B
-    131072.0
-    """
-    numbers = (
-        2
-        * require_int("n_layers", n_layers, 1)
-        * require_int("n_kv_heads", n_kv_heads, 1)
-        * require_int("head_dim", head_dim, 1)
-    )
-    return numbers * _positive("bits", bits) / 8
-
-
 def memory_to_serve_bytes(
     weights_bytes: float, kv_bytes_per_token: float, n_users: int, context_tokens: int
 ) -> float:
@@ -81,7 +56,7 @@ def memory_to_serve_bytes(
     whatever the server wastes on half-filled blocks.
 
     weights_bytes: see memory_to_load_bytes.
-    kv_bytes_per_token: see kv_cache_bytes_per_token.
+    kv_bytes_per_token: see `measure.kv_cache_bytes_per_token`.
     n_users: conversations held in memory at the same time.
     context_tokens: tokens of each conversation, prompt and answer together.
 

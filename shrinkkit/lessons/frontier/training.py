@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from shrinkkit.figures import words
-from shrinkkit.figures.drawing import Drawing, new_axes, plain_log
+from shrinkkit.figures.drawing import Drawing, log_ticks, new_axes
 from shrinkkit.figures.style import INK, MUTED, label_points, mark
 from shrinkkit.lessons.frontier import sums as frontier
 
@@ -102,7 +102,8 @@ def draw_training(
         label="your model",
     )
     ax.set(xscale="log", yscale="log", xlim=(left, right), ylim=(low, high))
-    plain_log(ax)
+    log_ticks(ax.xaxis)
+    log_ticks(ax.yaxis)
     ax.set_xlabel("training tokens (logarithmic)")
     ax.set_ylabel("parameters (logarithmic)")
     ax.set_title(

@@ -9,29 +9,29 @@ so the widgets need ipywidgets' own controls only and look the same in JupyterLa
     training_widget()   what would training cost?
     fit_widget()        which models run on this device, and how fast at best?
 
-`controls(widget)` gives a widget's sliders by name, for a script or a test.
+A widget's `parts` are its sliders and menus, by the argument of the drawing that they set.
 """
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
-import ipywidgets as ipw
-
-from shrinkkit.errors import InputError
 from shrinkkit.figures import words
-from shrinkkit.figures.drawing import Drawing, Explorer
+from shrinkkit.figures.drawing import Drawing, Explorer, menu, slider
 from shrinkkit.lessons.frontier.drivers import draw_fit, draw_load, draw_serve
 from shrinkkit.lessons.frontier.published import load_devices, load_models
 from shrinkkit.lessons.frontier.training import draw_training
 
 BITS = (32, 16, 8, 6, 5, 4, 3, 2)
-PARAMETERS = (25e6, 66e6, 135e6, 360e6, 1e9, 3e9, 7e9, 13e9, 30e9, 70e9, 175e9, 405e9)
+MILLIONS = (25, 66, 135, 360, 1000, 3000, 7000, 13_000, 30_000, 70_000, 175_000, 405_000)
+PARAMETERS = tuple(1_000_000 * millions for millions in MILLIONS)
 TOKENS = (1e10, 3e10, 1e11, 3e11, 1e12, 2e12, 3e12, 6e12, 1e13, 1.5e13, 3e13)
 USERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 CONTEXT = (256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
+RENTS = (0.5, 1, 1.5, 2, 3, 4, 6, 8)
+CARBON = (0.02, 0.05, 0.1, 0.2, 0.385, 0.6, 0.8)
+SHARES = tuple(round(0.05 * step, 2) for step in range(2, 21))
 FIT_MODELS = (
     "SmolLM2-135M",
     "Qwen2.5-0.5B",
@@ -45,164 +45,70 @@ FIT_MODELS = (
 )
 
 
-def load_widget() -> ipw.VBox:
+def load_widget() -> Explorer:
     """Explore memory to load: parameters and bits against every device."""
-    devices = load_devices()
-
-    def draw(parameters: float, bits: int, share: float) -> Drawing:
-        return draw_load(int(parameters), bits, devices, share)
-
-    return Explorer(
-        {
-            "parameters": _slider("parameters", PARAMETERS, 7e9, words.count),
-            "bits": _slider("bits each", BITS, 16, str),
-            "share": _share("usable part", 0.7),
-        },
-        draw,
-    )
+    parts = {
+        "n_parameters": slider("parameters", PARAMETERS, 7_000_000_000, words.count),
+        "bits": slider("bits each", BITS, 16),
+        "usable_fraction": slider("usable part", SHARES, 0.7, "{:.0%}".format),
+    }
+    return Explorer(parts, partial(draw_load, devices=load_devices()))
 
 
-def serve_widget() -> ipw.VBox:
+def serve_widget() -> Explorer:
     """Explore memory to serve: users, context and bits, for one model on one device."""
     models, devices = _models_with_cache(), _by_name(load_devices())
 
-    def draw(
-        model: str, device: str, bits: int, cache_bits: int, context: int, users: int
-    ) -> Drawing:
-        return draw_serve(
-            models[model],
-            devices[device],
-            bits=bits,
-            kv_bits=cache_bits,
-            context_tokens=context,
-            n_users=users,
-        )
+    def draw(model: str, device: str, **chosen: float) -> Drawing:
+        return draw_serve(models[model], devices[device], **chosen)
 
-    return Explorer(
-        {
-            "model": _menu("model", models, "LLaMA-7B"),
-            "device": _menu("device", devices, "A100 80 GB"),
-            "bits": _slider("weight bits", BITS, 16, str),
-            "cache_bits": _slider("cache bits", (16, 8, 4), 16, str),
-            "context": _slider("tokens each", CONTEXT, 4096, "{:,}".format),
-            "users": _slider("users", USERS, 32, str),
-        },
-        draw,
-    )
+    parts = {
+        "model": menu("model", models, "LLaMA-7B"),
+        "device": menu("device", devices, "A100 80 GB"),
+        "bits": slider("weight bits", BITS, 16),
+        "kv_bits": slider("cache bits", (16, 8, 4), 16),
+        "context_tokens": slider("tokens each", CONTEXT, 4096, "{:,}".format),
+        "n_users": slider("users", USERS, 32),
+    }
+    return Explorer(parts, draw)
 
 
-def training_widget() -> ipw.VBox:
+def training_widget() -> Explorer:
     """Explore the cost of training: size and data, the GPU, its rent and its electricity."""
     models, devices = load_models(), load_devices()
     gpus = _by_name(devices.dropna(subset=["peak_tflops_16bit", "power_watts"]))
 
-    def draw(
-        parameters: float,
-        tokens: float,
-        gpu: str,
-        utilisation: float,
-        price: float,
-        pue: float,
-        carbon: float,
-    ) -> Drawing:
-        return draw_training(
-            parameters,
-            tokens,
-            gpu=gpus[gpu],
-            utilisation=utilisation,
-            dollars_per_gpu_hour=price,
-            pue=pue,
-            kg_co2_per_kwh=carbon,
-            models=models,
-        )
+    def draw(gpu: str, **chosen: float) -> Drawing:
+        return draw_training(gpu=gpus[gpu], models=models, **chosen)
 
-    return Explorer(
-        {
-            "parameters": _slider("parameters", PARAMETERS, 7e9, words.count),
-            "tokens": _slider("tokens", TOKENS, 2e12, words.count),
-            "gpu": _menu("GPU", gpus, "A100 80 GB"),
-            "utilisation": _share("utilisation", 0.45),
-            "price": _slider("$ a GPU-hour", (0.5, 1, 1.5, 2, 3, 4, 6, 8), 2, "${:g}".format),
-            "pue": _slider("PUE", (1.0, 1.1, 1.2, 1.4, 1.6, 2.0), 1.1, "{:g}".format),
-            "carbon": _slider(
-                "kg CO₂ a kWh", (0.02, 0.05, 0.1, 0.2, 0.385, 0.6, 0.8), 0.385, "{:g}".format
-            ),
-        },
-        draw,
-    )
+    parts = {
+        "n_parameters": slider("parameters", PARAMETERS, 7_000_000_000, words.count),
+        "n_tokens": slider("tokens", TOKENS, 2e12, words.count),
+        "gpu": menu("GPU", gpus, "A100 80 GB"),
+        "utilisation": slider("utilisation", SHARES, 0.45, "{:.0%}".format),
+        "dollars_per_gpu_hour": slider("$ a GPU-hour", RENTS, 2, "${:g}".format),
+        "pue": slider("PUE", (1.0, 1.1, 1.2, 1.4, 1.6, 2.0), 1.1),
+        "kg_co2_per_kwh": slider("kg CO₂ a kWh", CARBON, 0.385),
+    }
+    return Explorer(parts, draw)
 
 
-def fit_widget() -> ipw.VBox:
+def fit_widget() -> Explorer:
     """Explore what runs on a device: bits and context, and the bound on tokens a second."""
     models = load_models()
     models = models[models["name"].isin(FIT_MODELS)]
     devices = _by_name(load_devices())
 
-    def draw(device: str, bits: int, context: int, share: float) -> Drawing:
-        return draw_fit(
-            devices[device], models, bits=bits, context_tokens=context, usable_fraction=share
-        )
+    def draw(device: str, **chosen: float) -> Drawing:
+        return draw_fit(devices[device], models, **chosen)
 
-    return Explorer(
-        {
-            "device": _menu("device", devices, "Galaxy S24 Ultra"),
-            "bits": _slider("weight bits", BITS, 4, str),
-            "context": _slider("tokens", CONTEXT, 2048, "{:,}".format),
-            "share": _share("usable part", 0.7),
-        },
-        draw,
-    )
-
-
-def controls(widget: ipw.VBox) -> dict[str, ipw.Widget]:
-    """Give the sliders and menus of a widget made here, by the name of what they set.
-
-    Raises InputError when widget was not made here.
-    """
-    return dict(_made_here(widget).parts)
-
-
-def picture_bytes(widget: ipw.VBox) -> bytes:
-    """Give the PNG that a widget shows now. Raises InputError when widget was not made here."""
-    encoded = _made_here(widget).picture.value.split("base64,", 1)[1].split('"', 1)[0]
-    return base64.b64decode(encoded)
-
-
-def _made_here(widget: ipw.VBox) -> Explorer:
-    if not isinstance(widget, Explorer):
-        raise InputError(
-            f"widget is a {type(widget).__name__}, which this module did not make. "
-            "Give what load_widget(), serve_widget(), training_widget() or fit_widget() returned."
-        )
-    return widget
-
-
-def _slider(
-    label: str, values: tuple, start: float, say: Callable[[Any], str]
-) -> ipw.SelectionSlider:
-    return ipw.SelectionSlider(
-        options=[(say(value), value) for value in values],
-        value=start,
-        description=label,
-        continuous_update=False,  # redraw once the slider rests
-        style={"description_width": "7.5em"},
-        layout=ipw.Layout(width="24em"),
-    )
-
-
-def _share(label: str, start: float) -> ipw.SelectionSlider:
-    values = tuple(round(0.05 * step, 2) for step in range(2, 21))
-    return _slider(label, values, start, "{:.0%}".format)
-
-
-def _menu(label: str, named: Mapping[str, Any], start: str) -> ipw.Dropdown:
-    return ipw.Dropdown(
-        options=list(named),
-        value=start,
-        description=label,
-        style={"description_width": "7.5em"},
-        layout=ipw.Layout(width="24em"),
-    )
+    parts = {
+        "device": menu("device", devices, "Galaxy S24 Ultra"),
+        "bits": slider("weight bits", BITS, 4),
+        "context_tokens": slider("tokens", CONTEXT, 2048, "{:,}".format),
+        "usable_fraction": slider("usable part", SHARES, 0.7, "{:.0%}".format),
+    }
+    return Explorer(parts, draw)
 
 
 def _by_name(table: Any) -> dict[str, dict]:

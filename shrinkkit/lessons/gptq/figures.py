@@ -1,7 +1,7 @@
 """Draw what lesson 05 finds: inputs that go together, and what two weights make of that.
 
 The lesson measures in its own cells; only the drawing is here. Each function takes plain tensors or
-numbers and returns a `Drawing`, the figure and the same in words, for `plotting.show(*drawing)`.
+numbers and returns a `Drawing`, the figure and the same in words, for `show(*drawing)`.
 `surgery_widget` lets the reader move two weights and the correlation of their inputs.
 """
 
@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import ipywidgets as ipw
 import torch
 
-from shrinkkit.figures.drawing import Drawing, Explorer, new_axes
+from shrinkkit.figures.drawing import Drawing, Explorer, new_axes, slider
 from shrinkkit.figures.style import INK, MUTED, mark
 
 CORRELATIONS = tuple(round(i / 10, 1) for i in range(-9, 10))
@@ -142,24 +141,11 @@ def draw_two_weights(first: float, second: float, correlation: float) -> Drawing
     )
 
 
-def surgery_widget() -> ipw.VBox:
+def surgery_widget() -> Explorer:
     """Explore two weights: move them and the correlation of their inputs, and compare errors."""
-    wide = {"description_width": "8em"}
-
-    def slider(name: str, options: Sequence[float], value: float) -> ipw.SelectionSlider:
-        return ipw.SelectionSlider(
-            options=[(f"{option:g}", option) for option in options],
-            value=value,
-            description=name,
-            style=wide,
-            continuous_update=False,
-        )
-
-    return Explorer(
-        {
-            "first": slider("first weight", WEIGHTS, 0.4),
-            "second": slider("second weight", WEIGHTS, 0.4),
-            "correlation": slider("correlation", CORRELATIONS, 0.8),
-        },
-        draw_two_weights,
-    )
+    parts = {
+        "first": slider("first weight", WEIGHTS, 0.4),
+        "second": slider("second weight", WEIGHTS, 0.4),
+        "correlation": slider("correlation", CORRELATIONS, 0.8),
+    }
+    return Explorer(parts, draw_two_weights)

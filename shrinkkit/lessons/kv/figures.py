@@ -1,7 +1,7 @@
 """Draw what lesson 08 finds: how a key-value cache grows, which channels stand out, what bits buy.
 
 The lesson measures in its own cells; only the drawing is here. Each `draw_*` returns a `Drawing`,
-the figure and the same in words, for `plotting.show(*drawing)`. `kv_widget` lets a reader change
+the figure and the same in words, for `show(*drawing)`. `kv_widget` lets a reader change
 the model, the length of the texts and how many are read at once.
 """
 
@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import ipywidgets as ipw
 import torch
 
-from shrinkkit.errors import InputError, require_choice
-from shrinkkit.figures.drawing import Drawing, Explorer, new_axes
+from shrinkkit.errors import require_choice
+from shrinkkit.figures.drawing import Drawing, Explorer, menu, new_axes, require_some, slider
 from shrinkkit.figures.style import INK, mark
-from shrinkkit.lessons.frontier.sums import kv_cache_bytes_per_token
+from shrinkkit.figures.tradeoff import Spot, tradeoff
+from shrinkkit.measure.kv import kv_cache_bytes_per_token
 
 # Published configurations: parameters, layers, key-value heads, numbers in one key.
 SHAPES = {
@@ -38,7 +38,7 @@ def draw_growth(
     model_mib: the model's weights in the same unit, a dashed line.
     what: the rest of the title.
     """
-    _require_some("caches", caches)
+    require_some("caches", caches)
     figure, ax = new_axes(7.6, 4.0)
     said = []
     for number, (name, points) in enumerate(caches.items()):
@@ -95,7 +95,7 @@ def draw_sawtooth(points: Mapping[str, Sequence[tuple[int, float]]], wanted: flo
 
     points: {cache: [(tokens, times smaller), ...]}; wanted: the dashed line.
     """
-    _require_some("points", points)
+    require_some("points", points)
     figure, ax = new_axes(7.6, 3.6)
     said = []
     for number, (name, line) in enumerate(points.items()):
@@ -120,22 +120,14 @@ def draw_bits(points: Mapping[str, tuple[float, float]], reference: float) -> Dr
 
     points: {label: (KiB a token, perplexity)}; reference: perplexity with a cache in float.
     """
-    _require_some("points", points)
-    figure, ax = new_axes(7.6, 4.0)
-    across, up = zip(*points.values(), strict=True)
-    ax.plot(across, up, marker=mark(0).marker, color=mark(0).color)
-    ax.axhline(reference, color=mark(1).color, ls="--", marker="")
-    ax.set_yscale("log")
-    ax.set_ylim(min(reference, *up) / 1.1, max(up) * 1.25)
-    ax.set_xlim(min(across) * 0.9, max(across) * 1.12)
-    ticks = [value for value in (15, 20, 25, 30, 40, 60, 100, 200, 400) if value < max(up) * 1.25]
-    ax.set_yticks(ticks, [str(tick) for tick in ticks])
-    ax.minorticks_off()
-    ax.set_xlabel("KiB of cache for each token, scales and late keys counted")
-    ax.set_ylabel("perplexity (logarithmic)")
-    ax.set_title(f"What each bit buys (dashed: cache in float, {reference:.1f})")
-    for label, (x, y) in points.items():  # the line falls to the right, so above is free
-        ax.annotate(label, (x, y), xytext=(5, 8), textcoords="offset points")
+    figure, _ = tradeoff(
+        (Spot(x, y, label) for label, (x, y) in points.items()),
+        title=f"What each bit buys (dashed: cache in float, {reference:.1f})",
+        xlabel="KiB of cache for each token, scales and late keys counted",
+        ylabel="perplexity (logarithmic)",
+        reference=reference,
+        joined=True,
+    )
     listed = ", ".join(f"{label} {x:.1f} KiB {y:.2f}" for label, (x, y) in points.items())
     return Drawing(
         figure,
@@ -181,25 +173,10 @@ def kv_widget() -> Explorer:
 
     Returns controls above a sentence and a picture.
     """
-    style = {"description_width": "8em"}
-
-    def slider(name, options, value):
-        labels = [(f"{option:,}", option) for option in options]
-        return ipw.SelectionSlider(
-            options=labels, value=value, description=name, style=style, continuous_update=False
-        )
-
     parts = {
-        "model": ipw.Dropdown(
-            options=list(SHAPES), value="Mistral-7B", description="model", style=style
-        ),
-        "context": slider("tokens each", CONTEXTS, 4096),
+        "model": menu("model", SHAPES, "Mistral-7B"),
+        "context": slider("tokens each", CONTEXTS, 4096, "{:,}".format),
         "texts": slider("texts at once", TEXTS, 16),
-        "bits": slider("bits", tuple(PACKED_BITS), 16),
+        "bits": slider("bits", PACKED_BITS, 16),
     }
     return Explorer(parts, draw_serving)
-
-
-def _require_some(name: str, rows: Mapping) -> None:
-    if not rows:
-        raise InputError(f"{name} is empty, so there is nothing to draw. Give at least one entry.")

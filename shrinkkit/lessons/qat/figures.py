@@ -3,20 +3,18 @@
 `draw_staircase` shows rounding as a function of one weight, its true derivative and the one that
 the straight-through estimator puts in its place. `draw_step_gradient` shows how one weight pulls
 at the step of its grid (LSQ). `draw_methods` is the lesson's closing figure. Each returns a
-`Drawing`, the figure and the same in words, for `plotting.show(*drawing)`.
+`Drawing`, the figure and the same in words, for `show(*drawing)`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import ipywidgets as ipw
 import torch
 
-from shrinkkit.errors import InputError
-from shrinkkit.figures.drawing import Drawing, Explorer, new_axes
-from shrinkkit.figures.style import label_points, mark
-from shrinkkit.figures.tradeoff import few_log_ticks
+from shrinkkit.figures.drawing import Drawing, Explorer, new_axes, slider
+from shrinkkit.figures.style import mark
+from shrinkkit.figures.tradeoff import Spot, tradeoff
 from shrinkkit.quant.grids.formats import Format
 from shrinkkit.quant.qat.straight_through import fake_quantize_ste, lsq_gradient_scale, lsq_quantize
 
@@ -105,24 +103,11 @@ def draw_step_gradient(bits: int = 2) -> Drawing:
     )
 
 
-def staircase_widget() -> ipw.VBox:
+def staircase_widget() -> Explorer:
     """Explore the staircase: move the step and the bits, and watch where learning stops."""
-    wide = {"description_width": "6em"}
-    return Explorer(
-        {
-            "scale": ipw.SelectionSlider(
-                options=[(f"{s:g}", s) for s in (0.1, 0.2, 0.3, 0.5, 0.8, 1.0)],
-                value=0.5,
-                description="step",
-                style=wide,
-                continuous_update=False,
-            ),
-            "bits": ipw.SelectionSlider(
-                options=[2, 3, 4], value=2, description="bits", style=wide, continuous_update=False
-            ),
-        },
-        draw_staircase,
-    )
+    steps = (0.1, 0.2, 0.3, 0.5, 0.8, 1.0)
+    parts = {"scale": slider("step", steps, 0.5), "bits": slider("bits", (2, 3, 4), 2)}
+    return Explorer(parts, draw_staircase)
 
 
 def draw_methods(
@@ -135,31 +120,14 @@ def draw_methods(
     text: what the perplexity was measured on, for the axis.
     Raises InputError for nothing to draw.
     """
-    if not points:
-        raise InputError("points is empty: give at least one {label: (family, bits, perplexity)}.")
-    figure, ax = new_axes(8.4, 5.2)
-    families = list(dict.fromkeys(family for family, _, _ in points.values()))
-    for number, family in enumerate(families):
-        chosen = [(bits, value) for kind, bits, value in points.values() if kind == family]
-        look = mark(number)
-        ax.plot(*zip(*chosen, strict=True), look.marker, color=look.color, linestyle="",
-                markersize=9, label=family)  # fmt: skip
-    line = mark(len(families))
-    ax.axhline(reference, color=line.color, linestyle="--", marker="", label="fp32")
-    across = [bits for _, bits, _ in points.values()]
-    up = [value for _, _, value in points.values()]
-    ax.set_yscale("log")
-    ax.set_ylim(min(reference, *up) / 1.15, max(up) * 1.3)
-    ax.set_xlim(min(across) - 0.35, max(across) + 0.9)
-    few_log_ticks(ax.yaxis)
-    ax.set_xlabel("bits per weight, scales counted")
-    ax.set_ylabel(f"perplexity on {text}, logarithmic")
-    ax.set_title("Few bits: rounding, choosing, training", pad=26)
-    ax.legend(
-        loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=len(families) + 1, fontsize=9,
-        borderaxespad=0.1, columnspacing=1.0, handletextpad=0.3,
-    )  # fmt: skip
-    label_points(ax, across, up, list(points), fontsize=9)
+    figure, _ = tradeoff(
+        (Spot(bits, value, label, family) for label, (family, bits, value) in points.items()),
+        title="Few bits: rounding, choosing, training",
+        xlabel="bits per weight, scales counted",
+        ylabel=f"perplexity on {text}, logarithmic",
+        reference=reference,
+        legend=True,
+    )
     listed = "; ".join(
         f"{name} ({family}) {bits:.2f} bits, {value:.1f}"
         for name, (family, bits, value) in points.items()

@@ -2,7 +2,7 @@
 
 The lesson does the rounding and the measuring in its own cells; only the drawing is here. Each
 function takes plain tensors or numbers and returns a `Drawing`, the figure and the same in words,
-for `plotting.show(*drawing)`.
+for `show(*drawing)`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from shrinkkit.figures.drawing import Drawing, new_axes
+from shrinkkit.figures.drawing import Drawing, new_axes, require_some
 from shrinkkit.figures.style import INK, mark
-from shrinkkit.figures.tradeoff import require_some
 
 PALE = "#cfe3f2"
 

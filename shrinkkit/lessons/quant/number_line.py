@@ -6,23 +6,17 @@ the largest weight outwards and the ticks move apart for all the others, which i
 with quantization and the reason for groups.
 
 `draw_number_line` draws any weights, for a lesson; `number_line_widget` redraws a row of sixteen
-when a control moves (bits, symmetric or not, the largest weight). The picture is a PNG inside an
-HTML image, so that it carries its description as alt text and needs ipywidgets' own controls only.
+when a control moves (bits, symmetric or not, the largest weight).
 """
 
 from __future__ import annotations
-
-import base64
-import html
-import io
-from typing import Any
 
 import ipywidgets as ipw
 import torch
 
 from shrinkkit.errors import InputError
-from shrinkkit.figures.drawing import Drawing, new_axes
-from shrinkkit.figures.style import GRID, INK, MUTED, PIXELS_PER_INCH, SHOWN_PER_INCH, mark
+from shrinkkit.figures.drawing import Drawing, Explorer, new_axes, slider
+from shrinkkit.figures.style import GRID, INK, MUTED, mark
 from shrinkkit.quant.grids.affine import choose_qparams, dequantize, quantize
 from shrinkkit.quant.grids.formats import Format
 
@@ -102,48 +96,18 @@ def draw_number_line(weights: torch.Tensor, bits: int, symmetric: bool = True) -
     return Drawing(figure, said)
 
 
-def number_line_widget() -> ipw.VBox:
+def number_line_widget() -> Explorer:
     """Explore rounding: move bits, symmetry and the largest weight, and watch the grid follow.
 
-    Returns a column of controls, a sentence and the picture. `controls_by_name` on it holds the
-    controls `bits`, `symmetric` and `largest`, for a script or a test.
+    Returns controls above a sentence and a picture; `parts` holds `bits`, `symmetric`, `largest`.
     """
-    wide = {"description_width": "8em"}
-    parts: dict[str, Any] = {
-        "bits": ipw.SelectionSlider(options=BITS, value=4, description="bits", style=wide),
+
+    def draw(bits: int, symmetric: bool, largest: float) -> Drawing:
+        return draw_number_line(sample_row(largest), bits, symmetric)
+
+    parts = {
+        "bits": slider("bits", BITS, 4),
         "symmetric": ipw.Checkbox(value=True, description="symmetric", indent=False),
-        "largest": ipw.SelectionSlider(
-            options=[(f"{value:g}", value) for value in LARGEST],
-            value=LARGEST[0],
-            description="largest weight",
-            style=wide,
-        ),
+        "largest": slider("largest weight", LARGEST, LARGEST[0]),
     }
-    sentence, picture = ipw.HTML(), ipw.HTML()
-
-    def redraw(_: Any = None) -> None:
-        row = sample_row(parts["largest"].value)
-        drawing = draw_number_line(row, parts["bits"].value, parts["symmetric"].value)
-        sentence.value = f"<p>{html.escape(drawing.words.rsplit('. With ', 1)[1])}</p>"
-        picture.value = _image(drawing)
-
-    for part in parts.values():
-        part.continuous_update = False  # redraw once a slider rests
-        part.observe(redraw, names="value")
-    redraw()
-    rows = ipw.Layout(display="flex", flex_flow="row wrap")
-    box = ipw.VBox([ipw.Box(list(parts.values()), layout=rows), sentence, picture])
-    box.controls_by_name = parts
-    return box
-
-
-def _image(drawing: Drawing) -> str:
-    """Turn a drawing into an HTML image with alt text; `ipywidgets.Image` cannot carry any."""
-    buffer = io.BytesIO()
-    drawing.figure.savefig(buffer, format="png", dpi=PIXELS_PER_INCH, metadata={"Software": None})
-    width = round(drawing.figure.get_figwidth() * SHOWN_PER_INCH)
-    encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return (
-        f'<img class="shrinkkit-figure" alt="{html.escape(drawing.words, quote=True)}" '
-        f'style="max-width: 100%; width: {width}px" src="data:image/png;base64,{encoded}">'
-    )
+    return Explorer(parts, draw)

@@ -1,7 +1,7 @@
 """Draw what lesson 04 finds: channels that stick out, how smoothing levels them.
 
 The lesson measures in its own cells; only the drawing is here. Each function takes plain tensors
-or numbers and returns a `Drawing`, the figure and the same in words, for `plotting.show(*drawing)`.
+or numbers and returns a `Drawing`, the figure and the same in words, for `show(*drawing)`.
 `smoothing_widget` lets the reader move alpha over a small layer whose numbers are made up.
 """
 
@@ -9,11 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import ipywidgets as ipw
 import torch
 
-from shrinkkit.errors import InputError
-from shrinkkit.figures.drawing import Drawing, Explorer, new_axes, plain_log
+from shrinkkit.figures.drawing import (
+    Drawing,
+    Explorer,
+    log_ticks,
+    new_axes,
+    require_some,
+    slider,
+)
 from shrinkkit.figures.style import INK, mark
 from shrinkkit.quant.ptq.smoothquant import output_errors, smoothing_scale
 
@@ -27,8 +32,7 @@ def draw_channels(panels: Mapping[str, torch.Tensor], title: str) -> Drawing:
     panels: {what is measured: [channels]}, each with a scale of its own.
     Raises InputError for nothing to draw.
     """
-    if not panels:
-        raise InputError("panels is empty: give at least one {name: largest magnitudes} to draw.")
+    require_some("panels", panels, "{name: largest magnitudes}")
     figure, ax = new_axes(7.6, 1.7 * len(panels) + 0.6)
     ax.remove()
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
@@ -95,7 +99,7 @@ def draw_smoothing(x: torch.Tensor, weight: torch.Tensor, alpha: float) -> Drawi
                edgecolor="white")  # fmt: skip
     ax.set_yscale("log")
     ax.set_ylim(0.03, 300)
-    plain_log(ax)
+    log_ticks(ax.yaxis)
     ax.grid(visible=False, axis="x")
     ax.set_xticks(places.tolist(), [str(i) for i in range(len(s))])
     ax.tick_params(axis="x", colors=INK)
@@ -112,29 +116,14 @@ def draw_smoothing(x: torch.Tensor, weight: torch.Tensor, alpha: float) -> Drawi
     )
 
 
-def smoothing_widget() -> ipw.VBox:
+def smoothing_widget() -> Explorer:
     """Explore smoothing: move alpha and the size of the large channel, and watch the error."""
 
     def draw(alpha: float, largest: float) -> Drawing:
         return draw_smoothing(*sample_layer(largest), alpha)
 
-    wide = {"description_width": "8em"}
-    return Explorer(
-        {
-            "alpha": ipw.SelectionSlider(
-                options=[(f"{a:.2f}", a) for a in ALPHAS],
-                value=0.0,
-                description="alpha",
-                style=wide,
-                continuous_update=False,
-            ),
-            "largest": ipw.SelectionSlider(
-                options=[(f"× {value:g}", value) for value in LARGEST],
-                value=30.0,
-                description="large channel",
-                style=wide,
-                continuous_update=False,
-            ),
-        },
-        draw,
-    )
+    parts = {
+        "alpha": slider("alpha", ALPHAS, 0.0, "{:.2f}".format),
+        "largest": slider("large channel", LARGEST, 30.0, "× {:g}".format),
+    }
+    return Explorer(parts, draw)

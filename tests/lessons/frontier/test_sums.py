@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from shrinkkit.errors import InputError, ShrinkkitError
-from shrinkkit.lessons.frontier import sums as frontier
+from shrinkkit.lessons import frontier
 from shrinkkit.lessons.frontier.published import (
     MMLU,
     gpt3_class,
@@ -143,6 +143,7 @@ BAD_CALLS = {
     "bits true": lambda: frontier.memory_to_load_bytes(10, True),
     "nan bits": lambda: frontier.memory_to_load_bytes(10, math.nan),
     "no layers": lambda: frontier.kv_cache_bytes_per_token(0, 1, 1),
+    "cache bits as text": lambda: frontier.kv_cache_bytes_per_token(1, 1, 1, "8"),
     "half a user": lambda: frontier.memory_to_serve_bytes(1, 1, 0.5, 1),
     "share in percent": lambda: frontier.fits(1, 2, 70),
     "no share": lambda: frontier.users_that_fit(1, 1, 1, 1, 0),

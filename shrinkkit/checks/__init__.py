@@ -27,8 +27,9 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
+from shrinkkit.checks.compare import Wrong
 from shrinkkit.checks.curtain import unavailable
-from shrinkkit.checks.judge import Exercise, Wrong, explained, judged
+from shrinkkit.checks.judge import Exercise, explained, judged
 from shrinkkit.errors import CheckFailed, InputError, near_matches, require_choice
 
 

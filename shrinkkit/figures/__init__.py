@@ -6,16 +6,3 @@ from shrinkkit.figures.lines import draw_lines
 from shrinkkit.figures.style import PALETTE, course_style, show
 from shrinkkit.figures.tradeoff import draw_cost, draw_sweep
 from shrinkkit.figures.words import count
-
-__all__ = [
-    "PALETTE",
-    "answers_table",
-    "ask_widget",
-    "count",
-    "course_style",
-    "draw_bars",
-    "draw_cost",
-    "draw_lines",
-    "draw_sweep",
-    "show",
-]

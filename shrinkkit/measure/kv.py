@@ -18,6 +18,7 @@ tokens find late values rounded that would still be in float.)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from numbers import Real
 from typing import TYPE_CHECKING, Any

@@ -91,7 +91,7 @@ def test_the_widgets_of_all_lessons_react(server: Server, page: Page) -> None:
 
 def widgets(room: str) -> list[str]:
     """Return the names of the widgets that a lesson's room gives out."""
-    given = importlib.import_module(f"shrinkkit.lessons.{room}").__all__
+    given = vars(importlib.import_module(f"shrinkkit.lessons.{room}"))
     return [name for name in given if name.endswith("_widget")]
 
 

@@ -6,13 +6,16 @@ import functools
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 
 import pytest
 import torch
 from IPython.core.interactiveshell import InteractiveShell
 
 from shrinkkit.checks import check, exercises, rooms
-from shrinkkit.checks.judge import Attempt, close, describe, must
+from shrinkkit.checks.compare import Wrong, close, describe, must
+from shrinkkit.checks.judge import Attempt, Exercise, explained, judged
+from shrinkkit.checks.mistakes import Mistakes
 from shrinkkit.errors import CheckFailed, InputError
 
 EXAMPLE = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
@@ -201,18 +204,45 @@ def test_close_takes_any_integer_dtype_and_any_float_dtype() -> None:
         close(EXAMPLE.to(dtype), EXAMPLE, "the weight")
 
 
-def test_close_names_the_lookalike_that_explains_the_result_best() -> None:
-    mistakes = {"half was left": EXAMPLE / 2, "it was turned": -EXAMPLE, "doubled": EXAMPLE * 2}
-    assert "it looks as if it was turned. Look here." in failure_of(-EXAMPLE, lookalikes=mistakes)
+# Wrong answers to an exercise that returns its argument, which is EXAMPLE and then 2.0.
+KNOWN = {
+    "half was left": lambda x: x / 2,
+    "it was turned": lambda x: -x,
+    "it was squared": lambda x: x * x,
+    "it fails here": lambda x: x.nothing,
+}
 
 
-def test_close_names_no_lookalike_that_explains_too_little() -> None:
-    actual = torch.tensor([[-1.0, -2.0], [9.0, 9.0]])
-    assert "looks as if" not in failure_of(actual, lookalikes={"it was turned": -EXAMPLE})
+def told(answer: Callable) -> str:
+    """Judge an answer, and return what its author is told; empty where it is right."""
+
+    def judge(same: Attempt) -> None:
+        close(same(EXAMPLE), EXAMPLE, "the weight", "Look here.")
+        close(same(3.0), 3.0, "the number", "Look here.")
+
+    mistakes = Mistakes()
+    for says, function in KNOWN.items():
+        mistakes.add(says, function)
+    exercise = Exercise(judge, (), mistakes)
+    try:
+        judged(exercise, [answer])
+    except Wrong as failed:
+        return str(explained(exercise, failed))
+    return ""
 
 
-def test_a_lookalike_does_not_make_a_right_answer_wrong() -> None:
-    close(EXAMPLE, EXAMPLE, "the weight", lookalikes={"nothing was done": EXAMPLE})
+def test_the_mistake_that_explains_a_result_best_is_named() -> None:
+    assert told(lambda x: -x) == "The weight is wrong: it looks as if it was turned. Look here."
+    for_numbers = told(lambda x: x if isinstance(x, torch.Tensor) else x * x)
+    assert for_numbers == "The number is wrong: it looks as if it was squared. Look here."
+
+
+def test_no_mistake_is_named_that_explains_too_little() -> None:
+    assert "looks as if" not in told(lambda x: torch.tensor([[-1.0, -2.0], [9.0, 9.0]]))
+
+
+def test_a_known_mistake_does_not_make_a_right_answer_wrong() -> None:
+    assert told(lambda x: x) == ""
 
 
 @pytest.mark.parametrize("actual", [2, 2.0, torch.tensor(2.0), torch.tensor(2)])
@@ -227,7 +257,6 @@ def test_close_refuses_what_is_not_one_number(actual: object) -> None:
 
 def test_close_on_numbers_says_both() -> None:
     assert "The weight is 3, and should be 2. Look here." in failure_of(3, 2.0)
-    assert "it looks as if it was squared" in failure_of(4, 2.0, lookalikes={"it was squared": 4})
     assert "NaN" in failure_of(float("nan"), 2.0)
 
 

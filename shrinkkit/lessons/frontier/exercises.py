@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from shrinkkit.checks.judge import Attempt, Exercise, close
+from shrinkkit.checks.compare import close
+from shrinkkit.checks.judge import Attempt, Exercise
 from shrinkkit.lessons.frontier import mistakes
 
 OWN = ("shrinkkit.lessons.frontier.sums", "shrinkkit.measure.kv")  # closed during every check

@@ -8,12 +8,3 @@ from shrinkkit.lessons.kv.figures import (
     draw_serving,
     kv_widget,
 )
-
-__all__ = [
-    "draw_bits",
-    "draw_channels",
-    "draw_growth",
-    "draw_sawtooth",
-    "draw_serving",
-    "kv_widget",
-]

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from shrinkkit.checks.compare import close, must
 from shrinkkit.checks.inputs import tensor
-from shrinkkit.checks.judge import Attempt, Exercise, close, must
+from shrinkkit.checks.judge import Attempt, Exercise
 from shrinkkit.lessons.kv import mistakes, truths
 from shrinkkit.lessons.kv.truths import Array, random_states
 

@@ -1,5 +1,3 @@
 """Lesson 02's room: a model's whole footprint, and the judges of its exercises."""
 
 from shrinkkit.lessons.measuring.process import footprint
-
-__all__ = ["footprint"]

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from shrinkkit.checks.judge import Attempt, Exercise, close, describe, must
+from shrinkkit.checks.compare import close, describe, must
+from shrinkkit.checks.judge import Attempt, Exercise
 from shrinkkit.lessons.measuring import mistakes, truths
 from shrinkkit.lessons.measuring.truths import Array, random_logits
 

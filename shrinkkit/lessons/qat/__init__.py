@@ -6,5 +6,3 @@ from shrinkkit.lessons.qat.figures import (
     draw_step_gradient,
     staircase_widget,
 )
-
-__all__ = ["draw_methods", "draw_staircase", "draw_step_gradient", "staircase_widget"]

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from shrinkkit.checks.compare import close, must
 from shrinkkit.checks.inputs import tensor
-from shrinkkit.checks.judge import Attempt, Exercise, close, must
+from shrinkkit.checks.judge import Attempt, Exercise
 from shrinkkit.errors import CheckFailed
 from shrinkkit.lessons.qat import mistakes, truths
 from shrinkkit.lessons.qat.truths import Array, scale_of, weight_of

@@ -2,13 +2,3 @@
 
 from shrinkkit.lessons.quant.figures import draw_bounds, draw_codes, draw_levels_in_use, draw_ways
 from shrinkkit.lessons.quant.number_line import draw_number_line, number_line_widget, sample_row
-
-__all__ = [
-    "draw_bounds",
-    "draw_codes",
-    "draw_levels_in_use",
-    "draw_number_line",
-    "draw_ways",
-    "number_line_widget",
-    "sample_row",
-]

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from shrinkkit.checks.compare import close, must
 from shrinkkit.checks.inputs import random_weight, tensor
-from shrinkkit.checks.judge import Attempt, Exercise, close, must
+from shrinkkit.checks.judge import Attempt, Exercise
 from shrinkkit.lessons.quant import mistakes, truths
 from shrinkkit.lessons.quant.truths import Array
 

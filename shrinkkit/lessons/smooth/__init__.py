@@ -6,5 +6,3 @@ from shrinkkit.lessons.smooth.figures import (
     sample_layer,
     smoothing_widget,
 )
-
-__all__ = ["draw_channels", "draw_smoothing", "sample_layer", "smoothing_widget"]

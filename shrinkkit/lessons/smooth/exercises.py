@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from shrinkkit.checks.compare import close, must
 from shrinkkit.checks.inputs import tensor
-from shrinkkit.checks.judge import Attempt, Exercise, close, must
+from shrinkkit.checks.judge import Attempt, Exercise
 from shrinkkit.lessons.smooth import mistakes, truths
 from shrinkkit.lessons.smooth.truths import Array, spiky_tokens, weights_of
 

@@ -1,8 +1,8 @@
 """Compare what a learner's function returned with the truth, and say what is wrong first.
 
 `close` looks at type, shape, dtype, finiteness and values, in this order, because the first of
-these that is wrong explains the rest. It counts the comparisons of a run, so that a known mistake can be
-judged as far as the one that failed (`judge.explained`).
+these that is wrong explains the rest. It counts the comparisons of a run, so that a known mistake
+can be judged as far as the one that failed (`judge.explained`).
 """
 
 from __future__ import annotations

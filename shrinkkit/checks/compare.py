@@ -39,7 +39,7 @@ class Comparison:
     """What `close` was asked to compare, and how closely."""
 
     title: str
-    actual: Any
+    actual: torch.Tensor
     expected: torch.Tensor
     hint: str
     rtol: float

@@ -120,10 +120,7 @@ def explained(exercise: Exercise, failed: Wrong) -> CheckFailed:
     """
     at = failed.comparison
     found = {m.says: _answer_of(exercise, m, failed) for m in exercise.mistakes}
-    actual = at.actual
-    if not isinstance(actual, torch.Tensor):
-        return failed
-    says = likely(actual, at.expected, found, at.rtol, at.atol)
+    says = likely(at.actual, at.expected, found, at.rtol, at.atol)
     if says is None:
         return failed
     return CheckFailed(f"{at.title} is wrong: it looks as if {says}.{at.hint}")

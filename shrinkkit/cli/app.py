@@ -146,14 +146,14 @@ def quantize(
         raise InputError("--stream needs --method gptq, and --restart needs --stream.")
     from shrinkkit.measure import file_bytes
     from shrinkkit.quant import AWQ, GPTQ, RTN, gptq_checkpoint
-    from shrinkkit.sources.models import QUANTIZED_FILE, checkpoint_folder
+    from shrinkkit.sources.models import QUANTIZED_FILE, checkpoint_folder, load_tokenizer
 
     kind = {"rounding": RTN, "gptq": GPTQ, "awq": AWQ}[method]
     step = kind(bits, group_size, head_bits=head_bits)
     if not stream:
         _shrink(model, folder, [step], calibration, n_samples, seed)
         return
-    windows = _windows(model, calibration, n_samples, seed)
+    windows = _windows(load_tokenizer(model), calibration, n_samples, seed)
     gptq_checkpoint(model, folder, windows, step, restart=restart)
     before = sum(file_bytes(file) for file in checkpoint_folder(model).glob("*.safetensors"))
     _say_size(folder, file_bytes(f"{folder}/{QUANTIZED_FILE}"), before)
@@ -177,11 +177,10 @@ def shrink_command(
     show_rows(recipe, rows, columns)
 
 
-def _windows(model: str, calibration: str, n_samples: int, seed: int) -> Any:
-    from shrinkkit.sources.models import load_tokenizer
+def _windows(tokenizer: Any, calibration: str, n_samples: int, seed: int) -> Any:
     from shrinkkit.sources.text import load_text
 
-    text = load_text(calibration, load_tokenizer(model))
+    text = load_text(calibration, tokenizer)
     return text.calibration(n_samples, seq_len=256, seed=seed)
 
 
@@ -203,7 +202,7 @@ def _shrink(
         )
     tokenizer = load_tokenizer(model)
     needed = any(step.needs_text for step in steps)
-    windows = _windows(model, calibration, n_samples, seed) if needed else None
+    windows = _windows(tokenizer, calibration, n_samples, seed) if needed else None
     reference = load_model(model)
     small = shrink(reference, steps, windows)
     save(small.model, folder, tokenizer)

@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from shrinkkit.calibration import Block, Hessian, Walk
+from shrinkkit.calibration.column_solver import check_damping
 from shrinkkit.errors import InputError, near_matches, require_choice, require_int
 from shrinkkit.quant.grids.affine import quantize, search_qparams
 from shrinkkit.quant.grids.formats import Format
@@ -52,7 +53,7 @@ class CalibratedStep(WeightStep):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_int("batch_size", self.batch_size, 1)
-        check_settings(self.damping)
+        check_damping(self.damping)
 
     def round_layer(self, weight: torch.Tensor, hessian: torch.Tensor, fmt: Format) -> Rounded:
         """Choose integers for a weight [out, in] by the Hessian [in, in] of its inputs."""

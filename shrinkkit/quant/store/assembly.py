@@ -34,6 +34,7 @@ from shrinkkit.surgery.parts import decoder_blocks, input_embedding, is_tied, ou
 from shrinkkit.surgery.skeleton import Skeleton
 from shrinkkit.surgery.tensor_files import TensorFiles, write_tensors
 from shrinkkit.system.files import write_atomically
+from shrinkkit.train.resume import write_page
 
 PAGE = "streaming.json"  # in the finished folder: what it was made from, and how
 TOKENIZER_FILES = (
@@ -133,8 +134,7 @@ def write_target(
                 temporary / QUANTIZED_FILE, about, pieces, {"shrinkkit": json.dumps(header)}
             )
             _write_pages(temporary, folder, skeleton.model, dtype)
-            text = json.dumps(page, indent=1) + "\n"
-            (temporary / PAGE).write_text(text, encoding="utf-8")
+            write_page(temporary / PAGE, page)
     return notes
 
 

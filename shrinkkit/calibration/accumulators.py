@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from shrinkkit.errors import InputError
+from shrinkkit.surgery.matrices import matrix
 
 
 class Accumulator(Protocol):
@@ -53,9 +54,10 @@ class Hessian:
         self.n = 0
 
     @classmethod
-    def of(cls, layer: nn.Linear) -> Hessian:
-        """Make one for a layer's inputs, where the layer is."""
-        return cls(layer.in_features, layer.weight.device)
+    def of(cls, layer: nn.Module) -> Hessian:
+        """Make one for a linear layer's inputs, where the layer is."""
+        weight = matrix(layer)
+        return cls(weight.shape[1], weight.device)
 
     def add(self, x: torch.Tensor) -> None:
         """Add inputs x [..., in_features]."""

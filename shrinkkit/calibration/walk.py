@@ -33,6 +33,7 @@ from tqdm.auto import tqdm
 from shrinkkit.calibration.accumulators import Accumulator
 from shrinkkit.calibration.stand_ins import Block, Call, calls_of, instead, run
 from shrinkkit.errors import InputError, require_finite, require_int
+from shrinkkit.surgery.matrices import matrix
 from shrinkkit.surgery.parts import decoder_blocks, find_linears, watch_inputs
 from shrinkkit.surgery.running import check_tokens, check_vocabulary, evaluating
 
@@ -123,10 +124,17 @@ class Walk:
         require_finite(f"the output of {block.name}", self.hidden)
         self.done += 1
 
+    def output_of(self, block: Block) -> torch.Tensor:
+        """Return what a block makes of the first batch; the walk stays where it is."""
+        rows, call = next(self._batches(block))
+        with evaluating(block.module):
+            out = block.module(self.hidden[rows].clone(), *call.args, **call.options)
+        return out[0] if isinstance(out, tuple) else out
+
     def observe(
         self,
         block: Block,
-        make: Callable[[nn.Linear], Accumulator],
+        make: Callable[[nn.Module], Accumulator],
         only: Collection[str] | None = None,
     ) -> list[Observed]:
         """Send all windows into a block, and let accumulators watch its linear layers' inputs.
@@ -140,7 +148,7 @@ class Walk:
         """
         layers = {
             name: layer
-            for name, layer in find_linears(block.module).items()
+            for name, layer in find_linears(block.module, needed=False).items()
             if only is None or name in only
         }
         found: list[Observed] = []
@@ -193,7 +201,7 @@ def _resting(layers: Collection[nn.Module]) -> Iterator[None]:
     """Let linear layers return zeros without computing anything."""
     with ExitStack() as stack:
         for layer in layers:
-            width = layer.out_features
+            width = matrix(layer).shape[0]
             stack.enter_context(
                 instead(layer, lambda x, width=width: x.new_zeros(*x.shape[:-1], width))
             )

@@ -32,7 +32,7 @@ def write_rows(rows: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
 
     Raises StorageError where the file cannot be written.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     with write_atomically(path) as temporary:
         temporary.write_text(json.dumps(list(rows), indent=1) + "\n", encoding="utf-8")
     return path

@@ -39,6 +39,7 @@ from shrinkkit.surgery.parts import output_head
 from shrinkkit.system.files import write_atomically
 
 FILE = "model.safetensors"
+OWN_FILES = (FILE, "config.json", "generation_config.json")  # replaced when saved again
 FORMAT = "pack-quantized"
 
 
@@ -95,7 +96,8 @@ def save_compressed_tensors(
     """Save a quantized transformers model so that `from_pretrained(folder)` opens it anywhere.
 
     model: a transformers model whose linear layers were quantized to integer grids.
-    folder: made, or replaced if this function wrote it before.
+    folder: made; where this function wrote it before, the model in it is replaced, and whatever
+        else lies there stays.
     tokenizer: saved beside the model when given.
     dtype: torch.bfloat16 or torch.float32, of everything that is not packed (norms, biases, an
         embedding), and what the model opens in. In float32 the opened weights are ours exactly.
@@ -105,7 +107,7 @@ def save_compressed_tensors(
     """
     from safetensors.torch import save_file
 
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     require_choice("dtype", dtype, (torch.bfloat16, torch.float32))
     require_quantized("save_compressed_tensors", model)
     if folder.exists() and not (folder.is_dir() and _may_replace(folder)):
@@ -118,7 +120,7 @@ def save_compressed_tensors(
     config.architectures = [type(model).__name__]
     config.quantization_config = found
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-    with write_atomically(folder, needed_bytes=size) as temporary:
+    with write_atomically(folder, needed_bytes=size, replaces=OWN_FILES) as temporary:
         temporary.mkdir()
         save_file(tensors, temporary / FILE, {"format": "pt"})
         config.save_pretrained(temporary)
@@ -190,8 +192,8 @@ def _schemes(model: nn.Module, skeleton: nn.Module) -> dict[str, Scheme]:
         for name, module in model.named_modules()
         if isinstance(module, QuantizedLinear) and id(module) not in shared
     }
-    for name in layers:
-        if not isinstance(skeleton.get_submodule(name), nn.Linear):
+    for name, module in layers.items():
+        if module.is_held or not isinstance(skeleton.get_submodule(name), nn.Linear):
             raise InputError(
                 f"{name} is no torch.nn.Linear in {type(model).__name__}, and transformers opens "
                 "packed weights in those only. Leave it out with quantize_model(exclude=...)."

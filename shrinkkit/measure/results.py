@@ -183,7 +183,7 @@ def _table_path(folder: Path, table: str) -> Path:
             f"table is {table!r}: give a plain name of lower-case letters, digits and underscores, "
             "such as 'scorecard' (it becomes the file's name)."
         )
-    return Path(folder) / f"{table}.json"
+    return Path(folder).expanduser() / f"{table}.json"
 
 
 def _as_dicts(rows: Any) -> list[Mapping[str, Any]]:

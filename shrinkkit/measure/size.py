@@ -114,7 +114,7 @@ def file_bytes(path: str | Path) -> int:
     path: a file or a folder, such as the one a model was saved to.
     Raises InputError when there is nothing at `path`.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.exists():
         raise InputError(f"path is {str(path)!r}, and there is no such file or folder.")
     return size_of(path)

@@ -20,8 +20,9 @@ from shrinkkit.quant.grids.formats import FP8_E4M3, FP8_E5M2, MXFP4, NF4, Format
 from shrinkkit.quant.grids.packing import pack, unpack
 from shrinkkit.quant.kv.cache import QuantizedKVCache
 from shrinkkit.quant.kv.rows import mix
+from shrinkkit.quant.layers.embedding import QuantizedEmbedding
 from shrinkkit.quant.layers.fused import compile_decoding, fuse_projections
-from shrinkkit.quant.layers.linear import QuantizedEmbedding, QuantizedLinear
+from shrinkkit.quant.layers.linear import QuantizedLinear
 from shrinkkit.quant.ptq.activations import (
     W8A8,
     W8A8Linear,
@@ -40,7 +41,7 @@ from shrinkkit.quant.ptq.smoothquant import SmoothQuant, smooth, smooth_quantize
 from shrinkkit.quant.ptq.tuning import TuneScales, tune_scales
 from shrinkkit.quant.qat.adapt import train_qat
 from shrinkkit.quant.qat.prepare import FakeQuantLinear, convert_qat, prepare_qat
-from shrinkkit.quant.qat.qlora import add_lora, lora_layers, merge_lora
+from shrinkkit.quant.qat.qlora import add_lora, load_lora, lora_layers, merge_lora
 from shrinkkit.quant.qat.straight_through import (
     absmean_scale,
     fake_quantize_ste,

@@ -26,7 +26,7 @@ def unpack_gguf(path: str | Path, folder: str | Path) -> None:
     """
     from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
-    path, folder = Path(path), Path(folder)
+    path, folder = Path(path).expanduser(), Path(folder).expanduser()
     marked = AutoModelForCausalLM.from_pretrained(
         str(path.parent), gguf_file=path.name, dtype=torch.float32
     )

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 QUANTIZED_FILE = "shrinkkit.safetensors"
+PAGE = "streaming.json"  # in a folder that was made from disk to disk: of what, and how
 
 
 @dataclass(frozen=True)

@@ -12,21 +12,33 @@ A family that is not known here gets a line in SOLE_READERS.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
 from shrinkkit.errors import InputError
+from shrinkkit.surgery.matrices import matrix
 from shrinkkit.surgery.parts import decoder_blocks, is_tied, output_head
 
-# Inside a block: a module, and the linears that are the only readers of its output.
+# Inside a block: a module, and the linears that are said to be the only readers of its output. A
+# name proves nothing: `calibration.free_groups` measures whether it holds for a block.
 SOLE_READERS = (
     ("input_layernorm", ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")),  # Llama
     ("self_attn.v_proj", ("self_attn.o_proj",)),
     ("post_attention_layernorm", ("mlp.gate_proj", "mlp.up_proj")),
     ("mlp.up_proj", ("mlp.down_proj",)),
+    ("pre_feedforward_layernorm", ("mlp.gate_proj", "mlp.up_proj")),  # Gemma 2 and 3
     ("attention.self.value", ("attention.output.dense",)),  # BERT
+    ("ln_1", ("attn.c_attn",)),  # GPT-2
+    ("ln_2", ("mlp.c_fc",)),
+    ("self_attn_layer_norm", ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")),  # OPT
+    ("self_attn.v_proj", ("self_attn.out_proj",)),
+    ("final_layer_norm", ("fc1",)),
+    ("input_layernorm", ("attention.query_key_value",)),  # GPT-NeoX
+    ("input_layernorm", ("self_attention.query_key_value",)),  # BLOOM
+    ("post_attention_layernorm", ("mlp.dense_h_to_4h",)),
+    ("self_attn.v_proj", ("self_attn.dense",)),  # Phi
 )
 
 
@@ -38,6 +50,7 @@ class NormGroup:
     by it changes no output of the block. Names are relative to the block.
 
     n_channels: channels of the source, one scale each.
+    offset: what a norm adds to its weights before it multiplies by them; 1 in Gemma's.
     repeat, head_dim: under grouped-query attention each value channel is read by `repeat` columns
         of the output projection, a head of `head_dim` apart; 1 where columns are channels.
 
@@ -53,6 +66,18 @@ class NormGroup:
     n_channels: int
     repeat: int = 1
     head_dim: int = 1
+    offset: float = 0.0
+
+    def spellings(self, block: nn.Module) -> list[NormGroup]:
+        """Return the ways in which a group of these names may be meant."""
+        is_norm = block.get_submodule(self.source).weight.ndim == 1
+        return [self, replace(self, offset=1.0)] if is_norm else [self]
+
+    def parameters(self, block: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield (name, parameter) of all that rescaling changes in a block."""
+        for name in (self.source, *self.consumers):
+            for leaf, parameter in block.get_submodule(name).named_parameters(recurse=False):
+                yield f"{name}.{leaf}", parameter
 
     def columns(self, per_channel: torch.Tensor) -> torch.Tensor:
         """Repeat one value a channel of the source for each column: [n_channels] -> [columns]."""
@@ -75,15 +100,18 @@ def norm_groups(block: nn.Module) -> list[NormGroup]:
 
     block: one of `decoder_blocks(model).values()`.
     Returns groups in the block's own order.
-    Raises InputError for a block of another family.
+    Raises InputError for a block of another family. Names alone are looked at: whether rescaling
+    changes nothing is measured by `calibration.free_groups`.
     """
-    found = []
+    found: list[NormGroup] = []
     for source, consumers in SOLE_READERS:
         modules = [_submodule(block, name) for name in (source, *consumers)]
         if None in modules:
             continue
-        n_channels = modules[0].weight.shape[0]
-        repeat, rest = divmod(modules[1].in_features, n_channels)
+        if any(getattr(module, "weight", None) is None for module in modules):
+            continue  # a norm without weights
+        n_channels = (modules[0].weight if _is_norm(modules[0]) else matrix(modules[0])).shape[0]
+        repeat, rest = divmod(matrix(modules[1]).shape[1], n_channels)
         attention = block.get_submodule(source.rpartition(".")[0])
         head_dim = n_channels if repeat == 1 else getattr(attention, "head_dim", None)
         if rest or head_dim is None:
@@ -106,13 +134,22 @@ def rescale(block: nn.Module, group: NormGroup, scale: torch.Tensor) -> None:
     function afterwards, to rounding.
     """
     source = block.get_submodule(group.source)
-    per_row = scale if source.weight.ndim == 1 else scale[:, None]
-    source.weight.copy_(source.weight / per_row)
+    if _is_norm(source):
+        weight = source.weight
+        gain = weight + group.offset if group.offset else weight
+        weight.copy_(gain / scale - group.offset if group.offset else gain / scale)
+    else:
+        weight = matrix(source)
+        weight.copy_(weight / scale[:, None])
     if getattr(source, "bias", None) is not None:
         source.bias.copy_(source.bias / scale)
     for name in group.consumers:
-        weight = block.get_submodule(name).weight
+        weight = matrix(block.get_submodule(name))
         weight.copy_(weight * group.columns(scale))
+
+
+def _is_norm(module: nn.Module) -> bool:
+    return module.weight.ndim == 1
 
 
 @dataclass(frozen=True)
@@ -155,10 +192,10 @@ def residual_stream(model: nn.Module) -> ResidualStream:
     n_blocks = len(decoder_blocks(model))
     known = head is not None and last is not None and len(norms) == len(writers) == 2 * n_blocks
     plain = known and all(
-        type(norm).__name__.endswith("RMSNorm") and getattr(norm, "bias", None) is None
+        getattr(norm, "weight", None) is not None and getattr(norm, "bias", None) is None
         for norm in (last, *(norm for norm, _ in norms))
     )
-    if not plain or "Gemma" in type(model).__name__:  # Gemma's norms multiply by 1 + weight
+    if not plain:
         raise InputError(
             f"{type(model).__name__} does not read and write its hidden state as Llama does (two "
             "RMS norms, o_proj and down_proj a block, a last norm and a head)."

@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from shrinkkit.errors import InputError, did_you_mean, near_matches
+from shrinkkit.surgery.matrices import is_linear, is_packed
 
 # Where each model family keeps its repeated blocks.
 BLOCK_PATHS = (
@@ -39,13 +40,8 @@ BLOCK_PATHS = (
 )
 
 
-def is_packed(module: nn.Module) -> bool:
-    """Tell whether a module holds a compressed weight (it can `dequantize()`)."""
-    return hasattr(module, "dequantize") and hasattr(module, "nbytes")
-
-
 def is_compressed(model: nn.Module) -> bool:
-    """Tell whether some layer of the model is compressed already.
+    """Tell whether some layer of the model is compressed already, by this package.
 
     >>> is_compressed(nn.Linear(2, 2))
     False
@@ -53,9 +49,18 @@ def is_compressed(model: nn.Module) -> bool:
     return any(is_packed(module) for module in model.modules())
 
 
-def _matches(name: str, patterns: str | Iterable[str]) -> bool:
-    patterns = (patterns,) if isinstance(patterns, str) else patterns
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+def matches(name: str, include: str | Iterable[str], exclude: str | Iterable[str] = ()) -> bool:
+    """Tell whether a name matches one of the globs `include` and none of `exclude`.
+
+    >>> matches("model.layers.3.mlp", "*.mlp", exclude="*.3.*")
+    False
+    """
+
+    def one_of(patterns: str | Iterable[str]) -> bool:
+        patterns = (patterns,) if isinstance(patterns, str) else patterns
+        return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+    return one_of(include) and not one_of(exclude)
 
 
 def output_head(model: nn.Module) -> str | None:
@@ -78,13 +83,25 @@ def input_embedding(model: nn.Module) -> str | None:
     return next((name for name, module in model.named_modules() if module is embedding), None)
 
 
+def tied_embeddings(model: nn.Module) -> list[str]:
+    """Return the names of the embeddings whose matrix is the output head's, in float.
+
+    Encoder and decoder of BART look up in the head's matrix through embeddings of their own.
+    """
+    head = output_head(model)
+    weight = None if head is None else model.get_submodule(head)._parameters.get("weight")
+    return [
+        name
+        for name, module in model.named_modules()
+        if weight is not None
+        and isinstance(module, nn.Embedding)
+        and module._parameters.get("weight") is weight
+    ]
+
+
 def is_tied(model: nn.Module) -> bool:
-    """Tell whether embedding and output head are one and the same matrix."""
-    head, embedding = output_head(model), input_embedding(model)
-    if head is None or embedding is None:
-        return False
-    weights = [getattr(model.get_submodule(name), "weight", None) for name in (head, embedding)]
-    return weights[0] is not None and weights[0] is weights[1]
+    """Tell whether embedding and output head are one and the same matrix, in float."""
+    return input_embedding(model) in tied_embeddings(model)
 
 
 def find_linears(
@@ -93,13 +110,17 @@ def find_linears(
     exclude: str | Iterable[str] = (),
     *,
     head: bool = False,
+    needed: bool = True,
 ) -> dict[str, nn.Module]:
     """Find linear layers, float or packed, by glob on their full names.
+
+    Linear is what computes x @ weight.T + bias and nothing else (`matrices.is_linear`).
 
     model: any module.
     include, exclude: one glob or several; a layer is taken when it matches an include and no
         exclude.
     head: take the output head too.
+    needed: refuse to find none.
     Returns {name: module} in the model's order.
     Raises InputError when nothing matches, naming layers that exist.
 
@@ -110,14 +131,10 @@ def find_linears(
     linears = {
         name: module
         for name, module in model.named_modules()
-        if (isinstance(module, nn.Linear) or is_packed(module)) and name != skipped
+        if name != skipped and (is_linear(module) or _is_packed_layer(module))
     }
-    found = {
-        name: module
-        for name, module in linears.items()
-        if _matches(name, include) and not _matches(name, exclude)
-    }
-    if not found:
+    found = {n: module for n, module in linears.items() if matches(n, include, exclude)}
+    if needed and not found:
         examples = near_matches(include, linears) or list(linears)[:3]
         raise InputError(
             f"No linear layer matches include={include!r}, exclude={exclude!r}. The model has "
@@ -126,8 +143,13 @@ def find_linears(
     return found
 
 
+def _is_packed_layer(module: nn.Module) -> bool:
+    """Tell a packed layer from packed numbers that another module reads."""
+    return is_packed(module) and not getattr(module, "is_held", False)
+
+
 def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
-    """Put `module` where `name` stands in the model.
+    """Put `module` where `name` stands in the model, under all names that the old one has there.
 
     Raises InputError for a name that the model does not have, with near matches.
 
@@ -136,11 +158,17 @@ def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
     >>> model[0]
     Identity()
     """
-    names = [existing for existing, _ in model.named_modules()]
-    if name not in names or not name:
+    try:
+        old = model.get_submodule(name) if name else None
+    except AttributeError:
+        old = None
+    if old is None:
+        names = [existing for existing, _ in model.named_modules()]
         raise InputError(f"The model has no module named {name!r}.{did_you_mean(name, names)}")
-    parent, _, leaf = name.rpartition(".")
-    setattr(model.get_submodule(parent), leaf, module)
+    for owner in model.modules():
+        for leaf, child in owner._modules.items():
+            if child is old:
+                owner._modules[leaf] = module
 
 
 def decoder_blocks(model: nn.Module) -> dict[str, nn.Module]:

@@ -96,6 +96,28 @@ def check_vocabulary(name: str, model: nn.Module, tokens: torch.Tensor) -> None:
         )
 
 
+def probe_tokens(model: nn.Module) -> torch.Tensor:
+    """Return one window [1, 16] of token ids that a model knows, for comparing two models."""
+    size = min(getattr(model.config, "vocab_size", 2), 2**15)
+    tokens = torch.randint(size, (1, 16), generator=torch.Generator().manual_seed(0))
+    return tokens.to(device_of(model))
+
+
+def require_same(model: nn.Module, before: torch.Tensor, after: torch.Tensor, what: str) -> None:
+    """Refuse a model whose output changed by more than its dtype's rounding explains.
+
+    what: was done to it, as the beginning of a sentence.
+    """
+    precision = {torch.float32: 1e-3, torch.float64: 1e-3}.get(before.dtype, 0.1)
+    difference = ((after - before).float().norm() / before.float().norm()).item()
+    if not difference <= precision:
+        raise InputError(
+            f"{what} changed the output of {type(model).__name__} by {difference:.1%}, which it "
+            "must not: something else reads one of its norms, or a norm does not multiply by its "
+            "weight. The model is as it was."
+        )
+
+
 def pad_right(
     rows: Sequence[torch.Tensor], device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:

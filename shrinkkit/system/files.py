@@ -26,7 +26,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -88,7 +88,9 @@ def size_of(path: str | Path) -> int:
 
 
 @contextmanager
-def write_atomically(path: str | Path, *, needed_bytes: int | None = None) -> Iterator[Path]:
+def write_atomically(
+    path: str | Path, *, needed_bytes: int | None = None, replaces: Iterable[str] | None = None
+) -> Iterator[Path]:
     """Yield a temporary path; what stands there at the end becomes `path` in one step.
 
     The caller makes either a file or a folder at the yielded path, which lies in the same
@@ -96,12 +98,14 @@ def write_atomically(path: str | Path, *, needed_bytes: int | None = None) -> It
     is untouched. (An older *folder* has to be moved aside first, so there it is two steps:
     readers of folders should hold `lock(path)`.)
 
-    path: the final name. Its parent folders are made.
+    path: the final name, "~" and links followed. Its parent folders are made.
     needed_bytes: bytes about to be written, when known: a disk with less room is then refused
         before any work is done.
+    replaces: names inside an older folder that go with it; all others are kept, as links or copies
+        in the new one. None: the folder goes as a whole.
     Raises StorageError: the disk is full, or the folder may not be written to.
     """
-    path = Path(path).absolute()
+    path = Path(path).expanduser().resolve()
     with _plain_storage_errors(path, needed_bytes):
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path)
@@ -113,6 +117,8 @@ def write_atomically(path: str | Path, *, needed_bytes: int | None = None) -> It
             yield temporary
             if not temporary.exists():
                 raise ShrinkkitError(f"Nothing was written to {temporary}, so {path} is unchanged.")
+            if replaces is not None and path.is_dir():
+                _keep_others(path, temporary, set(replaces))
             _sync(temporary)
             _replace(temporary, path)
     finally:
@@ -161,6 +167,25 @@ def _sync(path: Path) -> None:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+
+
+def _keep_others(old: Path, new: Path, replaced: set[str]) -> None:
+    """Bring over to a new folder what an older one holds beside the files that are replaced."""
+    for part in old.iterdir():
+        if part.name in replaced or (new / part.name).exists():
+            continue
+        if part.is_dir() and not part.is_symlink():
+            shutil.copytree(part, new / part.name, copy_function=_link, symlinks=True)
+        else:
+            _link(part, new / part.name)
+
+
+def _link(source: str | Path, target: str | Path) -> None:
+    """Give a file a second name; copy it where the disk knows no such thing."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except (OSError, NotImplementedError):
+        shutil.copy2(source, target, follow_symlinks=False)
 
 
 def _replace(temporary: Path, path: Path) -> None:

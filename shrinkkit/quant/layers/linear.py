@@ -1,14 +1,11 @@
-"""A linear layer that holds packed integers and computes from them, and an embedding that does.
+"""A linear layer that holds packed integers and computes from them.
 
 `QuantizedLinear` replaces `torch.nn.Linear`. It keeps exactly one copy of the weight, in the
 layout of the kernel that will run (see `kernels`); `integers()` and `dequantize()` give it back
 in the textbook form, and saving always writes the textbook form, so that a file made on one
 machine opens on every other.
 
-`QuantizedEmbedding` looks rows up in the matrix of a QuantizedLinear. Models such as SmolLM2 use
-one matrix both as input embedding and as output head; packing it once serves both.
-
-The layers run without gradients for their weights. Where x needs a gradient (training something
+The layer runs without gradients for its weights. Where x needs a gradient (training something
 in front of a frozen quantized layer, as QLoRA does), the multiplication falls back to the
 de-quantised weight, which autograd can differentiate.
 """
@@ -24,6 +21,8 @@ from torch.nn.functional import linear
 from shrinkkit.quant.grids.affine import choose_qparams, dequantize, quantize, search_qparams
 from shrinkkit.quant.grids.formats import Format
 from shrinkkit.quant.layers.kernels import UNPACK, Kernel, choose_kernel
+from shrinkkit.quant.layers.lazy import LazyWeight
+from shrinkkit.surgery.matrices import is_transposed, matrix
 
 
 class QuantizedLinear(nn.Module):
@@ -31,7 +30,8 @@ class QuantizedLinear(nn.Module):
 
     Make one with `from_linear` or `from_integers`. Attributes: `format`, `in_features`,
     `out_features`, `kernel` (its name), `nbytes` (bytes in memory), `bits_per_weight` (as stored
-    on disk, scales and zero points counted).
+    on disk, scales and zero points counted), `dtype` (of the float layer that it stands for; it
+    follows `.to(dtype)`), `transposed` (that layer was GPT-2's, whose weight is [in, out]).
 
     >>> layer = QuantizedLinear.from_linear(nn.Linear(64, 32), Format(8))
     >>> layer.integers().dtype, layer(torch.ones(2, 64)).shape
@@ -43,23 +43,26 @@ class QuantizedLinear(nn.Module):
         self.format = fmt
         self.in_features = in_features
         self.out_features = out_features
+        self.dtype = torch.float32
+        self.transposed = False
+        self.is_held = False  # by another module, which reads the rows: see `held`
         self._kernel: Kernel = UNPACK
         self.bias: torch.Tensor | None
         self.register_buffer("bias", None)
 
     @classmethod
-    def from_linear(cls, layer: nn.Linear, fmt: Format, *, search: bool = False) -> QuantizedLinear:
+    def from_linear(cls, layer: nn.Module, fmt: Format, *, search: bool = False) -> QuantizedLinear:
         """Round a float layer's weight to nearest; the bias stays as it is.
 
-        layer: torch.nn.Linear, weight [out_features, in_features], finite.
+        layer: torch.nn.Linear, weight [out_features, in_features], finite; or GPT-2's Conv1D.
         fmt: the grid.
         search: choose ranges by `search_qparams` instead of by min and max.
         Returns a new layer. Raises InputError for NaN, or a group larger than the row.
         """
-        weight = layer.weight.detach()
+        weight = matrix(layer)
         scale, zero_point = (search_qparams if search else choose_qparams)(weight, fmt)
         q = quantize(weight, scale, zero_point, fmt)
-        return cls.from_integers(q, scale, zero_point, fmt, layer.bias)
+        return cls.from_integers(q, scale, zero_point, fmt, layer.bias).standing_for(layer)
 
     @classmethod
     def from_integers(
@@ -79,6 +82,26 @@ class QuantizedLinear(nn.Module):
         made._hold(q, scale, zero_point, q.device)
         if bias is not None:
             made.bias = bias.detach().clone()
+        return made
+
+    def standing_for(self, layer: nn.Module) -> QuantizedLinear:
+        """Take over from a layer, float or packed, what is no number: its dtype, its way round."""
+        self.dtype = layer.dtype if hasattr(layer, "dtype") else layer.weight.dtype
+        self.transposed = getattr(layer, "transposed", is_transposed(layer))
+        return self
+
+    def plain(self) -> nn.Module:
+        """Return the float layer that this one stands for, with the weight as it is now."""
+        weight, bias = self.dequantize().to(self.dtype), self.bias
+        if self.transposed:
+            from transformers.pytorch_utils import Conv1D
+
+            made, weight = Conv1D(1, 1), weight.t().contiguous()
+            made.nx, made.nf = self.in_features, self.out_features
+        else:
+            made = nn.Linear(self.in_features, self.out_features, device="meta")
+        made.weight = nn.Parameter(weight, requires_grad=False)
+        made.bias = None if bias is None else nn.Parameter(bias.clone(), requires_grad=False)
         return made
 
     def _hold(
@@ -112,6 +135,22 @@ class QuantizedLinear(nn.Module):
     def nbytes(self) -> int:
         """Bytes that the layer's tensors take in memory, scales and bias included."""
         return sum(t.numel() * t.element_size() for t in self._buffers.values() if t is not None)
+
+    @property
+    def weight(self) -> LazyWeight:
+        """The weight as whoever reads a float layer's expects it; unpacked at every use."""
+
+        def make() -> torch.Tensor:
+            weight = self.dequantize().to(self.dtype)
+            return weight.t() if self.transposed else weight
+
+        shape = self.shape[::-1] if self.transposed else self.shape
+        return LazyWeight.of(make, shape, self.dtype, self.device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the packed weight is."""
+        return self.qweight.device
 
     @property
     def qweight(self) -> torch.Tensor:
@@ -152,16 +191,14 @@ class QuantizedLinear(nn.Module):
         return y if self.bias is None else y + self.bias.to(y.dtype)
 
     def _apply(self, fn: Callable, recurse: bool = True) -> QuantizedLinear:
-        """Follow `.to(device)`; packed tensors keep their dtype, and the kernel fits the device."""
-        device = fn(torch.empty(0, device=self._device())).device
-        if device != self._device():
-            self._hold(*self.qparams(), device)
+        """Follow `.to(device)` and `.to(dtype)`; packed tensors stay, the kernel fits."""
+        like = fn(torch.empty(0, dtype=self.dtype, device=self.device))
+        self.dtype = like.dtype
+        if like.device != self.device:
+            self._hold(*self.qparams(), like.device)
         if self.bias is not None:
             self.bias = fn(self.bias)
         return self
-
-    def _device(self) -> torch.device:
-        return self.qweight.device
 
     def extra_repr(self) -> str:
         """Return what print(model) shows of this layer."""
@@ -169,40 +206,3 @@ class QuantizedLinear(nn.Module):
             f"in_features={self.in_features}, out_features={self.out_features}, "
             f"format={self.format}, kernel={self.kernel}"
         )
-
-
-class QuantizedEmbedding(nn.Module):
-    """Look rows up in a packed matrix: index [...] -> [..., embedding_dim] float.
-
-    Holds its own matrix, or shares that of a tied output head (`tied=True`), which is then
-    counted, saved and moved with the head alone.
-
-    >>> head = QuantizedLinear.from_linear(nn.Linear(64, 32, bias=False), Format(8))
-    >>> QuantizedEmbedding(head, tied=True)(torch.tensor([[3, 5]])).shape
-    torch.Size([1, 2, 64])
-    """
-
-    def __init__(
-        self,
-        table: QuantizedLinear,
-        *,
-        tied: bool = False,
-        padding_idx: int | None = None,
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        super().__init__()
-        self.padding_idx = padding_idx
-        self.num_embeddings, self.embedding_dim = table.shape
-        self.dtype = dtype
-        self._tied = (table,) if tied else ()  # in a tuple: not registered a second time
-        if not tied:
-            self.table = table
-
-    @property
-    def source(self) -> QuantizedLinear:
-        """The layer that holds the matrix."""
-        return self._tied[0] if self._tied else self.table
-
-    def forward(self, index: torch.Tensor) -> torch.Tensor:
-        """Look up: index [...] integer -> [..., embedding_dim]."""
-        return self.source.rows(index).to(self.dtype)

@@ -123,7 +123,7 @@ class W8A8Linear(QuantizedLinear):
                 f"input_step={input_step!r} was given with activations={activations!r}: "
                 "per_tensor_static needs a step, and the others measure their own."
             )
-        made = cls.from_integers(*layer.qparams(), FORMAT, layer.bias)
+        made = cls.from_integers(*layer.qparams(), FORMAT, layer.bias).standing_for(layer)
         made.activations, made.input_step = activations, input_step
         return made
 
@@ -144,7 +144,7 @@ class W8A8Linear(QuantizedLinear):
         if self.activations == "per_tensor":
             step = flat.abs().max().float().div(QMAX).clamp(min=1e-30) if flat.numel() else 1.0
         xq, step = quantize_tokens(flat, step)
-        y = int_matmul(xq, self.weight).float().mul_(step).mul_(self.scale)
+        y = int_matmul(xq, self.qweight).float().mul_(step).mul_(self.scale)
         if self.bias is not None:
             y += self.bias
         return y.to(x.dtype).view(*x.shape[:-1], self.out_features)

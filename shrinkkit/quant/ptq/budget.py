@@ -31,7 +31,8 @@ from torch.nn.functional import cross_entropy
 from shrinkkit.errors import InputError
 from shrinkkit.quant.grids.affine import fake_quantize
 from shrinkkit.quant.grids.formats import Format
-from shrinkkit.quant.ptq.model import refuse_compressed
+from shrinkkit.surgery.fitness import refuse_unfit
+from shrinkkit.surgery.matrices import matrix
 from shrinkkit.surgery.parts import find_linears
 from shrinkkit.surgery.running import check_tokens, check_vocabulary, device_of, progress
 
@@ -59,7 +60,7 @@ def rounding_prices(
     """
     if not formats:
         raise InputError("formats is empty: give the grids to choose from, such as int_format(4).")
-    refuse_compressed(model)
+    refuse_unfit(model)
     tokens = check_tokens(tokens)
     check_vocabulary("the model", model, tokens)
     layers = find_linears(model)
@@ -108,7 +109,7 @@ def rounding_prices(
 
 def _squared_change(layer: nn.Module, name: str, fmt: Format) -> torch.Tensor:
     """Return (fake_quantize(w) - w)² of a layer, made anew each time so that nothing is held."""
-    weight = layer.weight.detach()
+    weight = matrix(layer)
     try:
         return (fake_quantize(weight, fmt) - weight.float()).square_()
     except InputError as error:
@@ -213,6 +214,6 @@ def choose_formats(
     Returns {layer: format}, for `gptq_model(..., formats=...)`.
     Raises InputError as both do.
     """
-    shapes = {name: tuple(layer.weight.shape) for name, layer in find_linears(model).items()}
+    shapes = {name: tuple(matrix(layer).shape) for name, layer in find_linears(model).items()}
     prices = rounding_prices(model, tokens, formats, batch_size=batch_size)
     return spend(prices, shapes, budget)

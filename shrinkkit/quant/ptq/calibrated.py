@@ -20,17 +20,27 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from shrinkkit.calibration import Block, Hessian, Walk
+from shrinkkit.calibration import Block, Hessian, Walk, free_groups
 from shrinkkit.calibration.column_solver import check_damping
 from shrinkkit.errors import InputError, near_matches, require_choice, require_int
 from shrinkkit.quant.grids.affine import quantize, search_qparams
 from shrinkkit.quant.grids.formats import Format
 from shrinkkit.quant.layers.linear import QuantizedLinear
+from shrinkkit.quant.layers.seal import seal
 from shrinkkit.quant.ptq.awq import output_error, search_scale
 from shrinkkit.quant.ptq.gptq import Rounded, check_settings, gptq
-from shrinkkit.quant.ptq.model import WeightStep, quantize_head, refuse_compressed, weight_step
+from shrinkkit.quant.ptq.model import (
+    WeightStep,
+    held_places,
+    hold_places,
+    quantize_head,
+    weight_step,
+)
 from shrinkkit.surgery import clone, decoder_blocks, find_linears, replace_module
-from shrinkkit.surgery.invariance import norm_groups, rescale
+from shrinkkit.surgery.fitness import refuse_unfit
+from shrinkkit.surgery.invariance import NormGroup, rescale
+from shrinkkit.surgery.matrices import is_transposed, matrix
+from shrinkkit.surgery.parts import matches
 
 
 @dataclass(frozen=True)
@@ -164,13 +174,13 @@ def _quantized_by(
     step: CalibratedStep, model: nn.Module, calibration: torch.Tensor, inplace: bool
 ) -> nn.Module:
     """Take the blocks in order, as far as there are layers to quantize, then the head."""
-    refuse_compressed(model)
+    refuse_unfit(model)
     model = model if inplace else clone(model)
     format_of = _formats(model, step)
     inside = {
         name: {
             inner: format_of[f"{name}.{inner}"]
-            for inner in find_linears(block)
+            for inner in find_linears(block, needed=False)
             if f"{name}.{inner}" in format_of
         }
         for name, block in decoder_blocks(model).items()
@@ -184,14 +194,37 @@ def _quantized_by(
         packed = round_block(block, walk, inside[block.name], step, notes)
         walk.advance(block)
         install(block, packed)
+    _round_outside(model, step, format_of, notes)
     warn_of(notes, stacklevel=4)
     quantize_head(model, step.head_format)
-    return model.eval()
+    return seal(model.eval())
+
+
+def _round_outside(
+    model: nn.Module, step: CalibratedStep, formats: Mapping[str, Format], notes: list[str]
+) -> None:
+    """Round to nearest, in place, the layers outside of the blocks (a pooler, a classifier)."""
+    blocks = tuple(f"{name}." for name in decoder_blocks(model))
+    for name, fmt in formats.items():
+        if not name.startswith(blocks):
+            replace_module(model, name, _nearest(model.get_submodule(name), fmt))
+            notes.append(f"{name}: {_NEAREST}")
+    places = [p for p in held_places(model, step.include) if not p.owner.startswith(blocks)]
+    hold_places(model, places, step.format, search=True)
+    notes += [f"{place.name}: {_NEAREST}" for place in places]
+
+
+_NEAREST = "no input of its own was seen"
+
+
+def _nearest(layer: nn.Module, fmt: Format) -> QuantizedLinear:
+    return QuantizedLinear.from_linear(layer, fmt, search=fmt.bits < 8)
 
 
 def _formats(model: nn.Module, step: CalibratedStep) -> dict[str, Format]:
     """Return the grid of each layer that is to be quantized: its own where one is given."""
-    layers, formats = find_linears(model, step.include), step.formats or {}
+    needed = not held_places(model, step.include)
+    layers, formats = find_linears(model, step.include, needed=needed), step.formats or {}
     for name in formats:
         if name not in layers:
             near = ", ".join(near_matches(name, layers) or list(layers)[:3])
@@ -219,25 +252,36 @@ def round_block(
     Raises InputError, naming the layer.
     """
     packed: dict[str, QuantizedLinear] = {}
-    if not formats:
+    places = [
+        place
+        for place in held_places(block.module)
+        if matches(f"{block.name}.{place.name}", step.include)
+    ]
+    if not formats and not places:
         return packed
-    found = hessians(block, walk, formats)
+    found = hessians(block, walk, formats) if formats else []
     if step.rescales:
-        rescale_channels(block.module, found, formats)
+        rescale_channels(block, walk, found, formats)
     while found:  # a Hessian goes when its layers are done
         names, hessian = found.pop(0)
         for name in names:
             layer, fmt = block.module.get_submodule(name), formats[name]
             try:
-                rounded = step.round_layer(layer.weight.detach(), hessian, fmt)
+                rounded = step.round_layer(matrix(layer), hessian, fmt)
             except InputError as error:
                 raise InputError(f"Layer {block.name}.{name}: {error}") from None
             if rounded.note:
                 notes.append(f"{block.name}.{name}: {rounded.note}")
             packed[name] = QuantizedLinear.from_integers(
                 rounded.q, rounded.scale, rounded.zero_point, fmt, layer.bias
-            )
-            layer.weight.data = packed[name].dequantize().to(layer.weight.dtype)
+            ).standing_for(layer)
+            weight = packed[name].dequantize().to(layer.weight.dtype)
+            layer.weight.data = weight.t() if is_transposed(layer) else weight
+    for name in formats.keys() - packed.keys():  # no token came by
+        packed[name] = _nearest(block.module.get_submodule(name), formats[name])
+        notes.append(f"{block.name}.{name}: {_NEAREST}")
+    hold_places(block.module, places, step.format, search=step.format.bits < 8)
+    notes += [f"{block.name}.{place.name}: {_NEAREST}" for place in places]
     return packed
 
 
@@ -248,12 +292,14 @@ def install(block: Block, packed: Mapping[str, QuantizedLinear]) -> None:
 
 
 def warn_of(notes: list[str], stacklevel: int) -> None:
-    """Warn once of all layers whose Hessian needed more damping than was asked for."""
-    if notes:
-        warnings.warn(
-            f"{len(notes)} layer(s) needed more damping; the first: {notes[0]}",
-            stacklevel=stacklevel,
-        )
+    """Warn once of all layers that needed more damping, and once of those rounded to nearest."""
+    nearest = [note for note in notes if note.endswith(_NEAREST)]
+    damped = [note for note in notes if not note.endswith(_NEAREST)]
+    for kind, what in ((damped, "needed more damping"), (nearest, "were rounded to nearest")):
+        if kind:
+            warnings.warn(
+                f"{len(kind)} layer(s) {what}; the first: {kind[0]}", stacklevel=stacklevel
+            )
 
 
 def hessians(
@@ -268,26 +314,30 @@ def hessians(
 
 
 def rescale_channels(
-    block: nn.Module,
+    block: Block,
+    walk: Walk,
     found: list[tuple[list[str], torch.Tensor]],
     formats: Mapping[str, Format],
 ) -> dict[str, float]:
     """Let AWQ rescale what can be rescaled in a block, in place; its function stays the same.
 
+    walk: at this block; its windows show which channels can be rescaled for nothing.
     found: of `hessians`; the Hessians of rescaled inputs are rescaled too, in place. Channels whose
         readers are not all in it stay as they are.
     formats: {name inside the block: grid}; the first reader's is the one that scales are for.
     Returns {source of the channels: ratio chosen}.
     """
     ratios = {}
-    for group in norm_groups(block):
+
+    def hessian_of(group: NormGroup) -> torch.Tensor | None:
         readers = set(group.consumers)
-        hessian = next((h for names, h in found if readers <= set(names)), None)
-        if hessian is None:
-            continue
-        weights = [block.get_submodule(name).weight.detach() for name in group.consumers]
+        return next((hessian for names, hessian in found if readers <= set(names)), None)
+
+    for group in free_groups(block, walk, lambda group: hessian_of(group) is not None):
+        hessian = hessian_of(group)
+        weights = [matrix(block.module.get_submodule(name)) for name in group.consumers]
         chosen = search_scale(weights, hessian, formats[group.consumers[0]], group)
-        rescale(block, group, chosen.scale)
+        rescale(block.module, group, chosen.scale)
         wide = group.columns(chosen.scale)
         hessian.div_(wide[:, None] * wide)
         ratios[group.source] = chosen.ratio

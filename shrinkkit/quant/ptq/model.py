@@ -6,13 +6,17 @@ weights, and reading it is a fifth of the work of each token, so leaving it in f
 half of the saving. It is also the most sensitive matrix, so it gets 8 bits unless told otherwise.
 Where it is tied to the embedding, the embedding reads the same packed rows.
 
-Norms and biases stay in float: thousands of numbers against millions. No data is used here;
-methods that use data (GPTQ, AWQ) choose better integers for the same layers.
+Norms and biases stay in float: thousands of numbers against millions, and so does an embedding that
+is not tied. No data is used here; methods that use data (GPTQ, AWQ) choose better integers for the
+same layers.
+
+Weights that stand in no plain linear layer (the experts of a mixture, `surgery.matrices`) are
+rounded to nearest, too, whatever the method, and packed where they stand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -22,15 +26,19 @@ from tqdm.auto import tqdm
 
 from shrinkkit.errors import InputError
 from shrinkkit.quant.grids.formats import Format, int_format
-from shrinkkit.quant.layers.linear import QuantizedEmbedding, QuantizedLinear
+from shrinkkit.quant.layers.embedding import QuantizedEmbedding
+from shrinkkit.quant.layers.held import as_rows, held_by, hold, release
+from shrinkkit.quant.layers.linear import QuantizedLinear
+from shrinkkit.quant.layers.seal import seal, unseal
+from shrinkkit.surgery.fitness import refuse_unfit
+from shrinkkit.surgery.matrices import Place, is_linear, other_matrices
 from shrinkkit.surgery.parts import (
     clone,
     find_linears,
-    input_embedding,
-    is_compressed,
-    is_tied,
+    matches,
     output_head,
     replace_module,
+    tied_embeddings,
 )
 from shrinkkit.surgery.step import Step, step_of
 
@@ -64,16 +72,6 @@ def weight_format(
             "bits is a Format, which says group_size and symmetric itself; leave both out."
         )
     return bits
-
-
-def refuse_compressed(model: nn.Module) -> None:
-    """Raise InputError for a model with quantized layers: a second rounding only adds error."""
-    if is_compressed(model):
-        raise InputError(
-            "This model is quantized already. Rounding it again would only add error: start from "
-            "the original, as in quantize_model(load_model('smollm2-135m'), bits=4). (A notebook "
-            "cell that was run twice is the usual cause.)"
-        )
 
 
 def head_format(bits: int | Format | None, group_size: int | None = None) -> Format | None:
@@ -139,6 +137,11 @@ class RTN(WeightStep):
     search: bool | None = None
     exclude: str | tuple[str, ...] = ()
 
+    @property
+    def searches(self) -> bool:
+        """Whether ranges are searched."""
+        return self.format.bits < 8 if self.search is None else self.search
+
     def apply(
         self, model: nn.Module, text: torch.Tensor | None, reference: nn.Module, *, inplace: bool
     ) -> nn.Module:
@@ -161,19 +164,44 @@ def quantize_model(
     inplace: change `model` itself instead of a copy.
     Returns the quantized model, in eval mode.
     Raises InputError: bad settings, weights that are not finite (naming the layer), a model that is
-    compressed already.
+    compressed already or whose weights are not all in memory.
     """
     step = weight_step(RTN, bits, group_size, settings)
-    refuse_compressed(model)
+    refuse_unfit(model)
     fmt = step.format
-    search = fmt.bits < 8 if step.search is None else step.search
-    layers = list(find_linears(model, step.include, step.exclude))
+    places = held_places(model, step.include, step.exclude)
+    layers = list(find_linears(model, step.include, step.exclude, needed=not places))
     if not inplace:
-        model = clone(model, shared=[model.get_submodule(name).weight for name in layers])
+        old = [model.get_submodule(name).weight for name in layers]
+        model = clone(model, shared=[*old, *(_parameter(model, place) for place in places)])
     for name in tqdm(layers, desc=f"quantizing to {fmt}", unit="layer", leave=False):
-        replace_module(model, name, _quantized(model.get_submodule(name), fmt, name, search))
+        replace_module(model, name, _quantized(model.get_submodule(name), fmt, name, step.searches))
+    hold_places(model, places, fmt, search=step.searches)
     quantize_head(model, step.head_format)
-    return model.eval()
+    return seal(model.eval())
+
+
+def held_places(
+    model: nn.Module, include: str | Iterable[str] = "*", exclude: str | Iterable[str] = ()
+) -> list[Place]:
+    """Return where weights stand that are in no plain linear layer, by glob on their full names."""
+    head = output_head(model)
+    return [
+        place
+        for place in other_matrices(model)
+        if place.owner != head and matches(place.name, include, exclude)
+    ]
+
+
+def hold_places(model: nn.Module, places: list[Place], fmt: Format, *, search: bool) -> None:
+    """Round weights to nearest and pack them where they stand, in place."""
+    for place in tqdm(places, desc=f"packing to {fmt}", unit="weight", leave=False):
+        rows = as_rows(_parameter(model, place))
+        hold(model, place, _quantized(rows, fmt, place.name, search))
+
+
+def _parameter(model: nn.Module, place: Place) -> nn.Parameter:
+    return model.get_submodule(place.owner)._parameters[place.leaf]
 
 
 def weight_step(kind: type[W], bits: Any, group_size: int | None, settings: Mapping[str, Any]) -> W:
@@ -190,47 +218,50 @@ def _quantized(layer: nn.Module, fmt: Format, name: str, search: bool) -> Quanti
 
 
 def quantize_head(model: nn.Module, fmt: Format | None) -> None:
-    """Quantize the output head in place, and let a tied embedding read the head's packed rows.
+    """Quantize the output head in place, and let tied embeddings read the head's packed rows.
 
     fmt: of `head_format`; None leaves the head in float, as does a model without a head.
     """
     if fmt is None or output_head(model) is None:
         return
-    head, embedding, tied = output_head(model), input_embedding(model), is_tied(model)
-    old = model.get_submodule(embedding) if tied else None
-    packed = _quantized(model.get_submodule(head), fmt, head, fmt.bits < 8)
+    head, tied = output_head(model), tied_embeddings(model)
+    layer = model.get_submodule(head)
+    if not is_linear(layer):
+        hold_places(model, [p for p in other_matrices(model) if p.owner == head], fmt, search=False)
+        return
+    packed = _quantized(layer, fmt, head, fmt.bits < 8)
     replace_module(model, head, packed)
-    if tied:
-        table = QuantizedEmbedding(
-            packed, tied=True, padding_idx=old.padding_idx, dtype=old.weight.dtype
-        )
-        replace_module(model, embedding, table)
+    for name in tied:
+        table = QuantizedEmbedding.instead_of(model.get_submodule(name), packed, tied=True)
+        replace_module(model, name, table)
 
 
 def dequantize_model(model: nn.Module) -> nn.Module:
     """Return a float model with the same weights: quantized layers become ordinary ones again.
 
     Useful to judge a grid's quality where no fast kernel exists, or to go on with another tool.
-    Not a way back: the rounding stays.
+    Not a way back: the rounding stays. The weights have the dtype of the original's.
     """
-    model = clone(model)
+    model = unseal(clone(model))
+    modules = list(model.named_modules())
     weights: dict[int, nn.Parameter] = {}
-    for name, module in list(model.named_modules()):
-        if isinstance(module, QuantizedLinear) and not name.endswith(".table"):
-            plain = nn.Linear(module.in_features, module.out_features, module.bias is not None)
-            plain.weight = nn.Parameter(module.dequantize(), requires_grad=False)
-            if module.bias is not None:
-                plain.bias = nn.Parameter(module.bias.clone(), requires_grad=False)
+    for name, module in modules:
+        if type(module) is not QuantizedEmbedding and held_by(module):
+            release(module)
+        elif isinstance(module, QuantizedLinear) and not (module.is_held or _is_table(model, name)):
+            plain = module.plain()
             replace_module(model, name, plain)
             weights[id(module)] = plain.weight  # for an embedding tied to it
-    for name, module in list(model.named_modules()):
+    for name, module in modules:
         if isinstance(module, QuantizedEmbedding):
             weight = weights.get(id(module.source))
-            plain = nn.Embedding.from_pretrained(
-                module.source.dequantize() if weight is None else weight,
-                padding_idx=module.padding_idx,
-            )
-            if weight is not None:
-                plain.weight = weight
-            replace_module(model, name, plain)
+            if weight is None:
+                own = module.source.dequantize().to(module.dtype)
+                weight = nn.Parameter(own, requires_grad=False)
+            replace_module(model, name, module.plain(weight))
     return model.eval()
+
+
+def _is_table(model: nn.Module, name: str) -> bool:
+    """Tell whether a packed layer is the matrix that an embedding has for itself."""
+    return isinstance(model.get_submodule(name.rpartition(".")[0]), QuantizedEmbedding)

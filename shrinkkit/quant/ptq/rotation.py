@@ -31,9 +31,10 @@ from scipy.linalg import hadamard
 from torch import nn
 
 from shrinkkit.errors import InputError, require_int
-from shrinkkit.quant.ptq.model import refuse_compressed
+from shrinkkit.surgery.fitness import refuse_unfit
 from shrinkkit.surgery.invariance import ResidualStream, residual_stream, untie
 from shrinkkit.surgery.parts import clone
+from shrinkkit.surgery.running import evaluating, probe_tokens, require_same
 from shrinkkit.surgery.step import Step
 
 
@@ -87,13 +88,26 @@ def rotate(model: nn.Module, seed: int = 0, *, inplace: bool = False) -> nn.Modu
 
     model: a float decoder with RMS norms (Llama, Mistral, Qwen2).
     seed: of the rotation.
-    inplace: change `model` itself instead of a copy.
+    inplace: change `model` itself; a copy is turned and compared first.
     Returns the rotated model, in eval mode, its embedding no longer tied to its head.
-    Raises InputError for a compressed model, or a family whose residual stream is not known.
+    Raises InputError for a compressed model, a family whose residual stream is not known, or one
+    whose answers on some tokens were measured to change (Gemma's norms multiply by 1 + weight).
     """
-    refuse_compressed(model)
+    refuse_unfit(model)
     residual_stream(model)  # refuses what cannot be turned before anything is copied
-    model = model if inplace else clone(model)
+    turned, tokens = clone(model), probe_tokens(model)
+    _turn(turned, seed)
+    with evaluating(model, turned):
+        require_same(model, model(tokens)[0], turned(tokens)[0], "Turning the hidden space")
+    if not inplace:
+        return turned.eval()
+    untie(model)
+    model.load_state_dict(turned.state_dict(), assign=True)
+    return model.eval()
+
+
+def _turn(model: nn.Module, seed: int) -> None:
+    """Turn a model's hidden space, in place, trusting the names of its parts."""
     untie(model)
     stream = residual_stream(model)
     _fold_norms(stream)
@@ -106,7 +120,6 @@ def rotate(model: nn.Module, seed: int = 0, *, inplace: bool = False) -> nn.Modu
         writer.weight.copy_(turn.t() @ writer.weight.double())
         if writer.bias is not None:
             writer.bias.copy_(turn.t() @ writer.bias.double())
-    return model.eval()
 
 
 def _fold_norms(stream: ResidualStream) -> None:

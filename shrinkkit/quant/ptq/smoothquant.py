@@ -32,12 +32,14 @@ import torch
 from torch import nn
 from torch.nn.functional import linear
 
-from shrinkkit.calibration import Block, Maxima, Rows, Several, Walk
+from shrinkkit.calibration import Block, Maxima, Rows, Several, Walk, free_groups
 from shrinkkit.errors import InputError
 from shrinkkit.quant.ptq.activations import QMAX, quantize_activations, require_inputs
+from shrinkkit.surgery.fitness import refuse_unfit
 from shrinkkit.surgery.invariance import NormGroup, norm_groups, rescale
-from shrinkkit.surgery.parts import clone, decoder_blocks, is_compressed
-from shrinkkit.surgery.running import check_tokens, device_of, evaluating
+from shrinkkit.surgery.matrices import matrix
+from shrinkkit.surgery.parts import clone, decoder_blocks
+from shrinkkit.surgery.running import check_tokens, device_of, evaluating, require_same
 from shrinkkit.surgery.step import Step
 
 ALPHAS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # what a search tries, beside leaving as it is
@@ -109,17 +111,12 @@ def smooth(
     inplace: change `model` itself instead of a copy.
     Returns the smoothed model, in eval mode and in float.
     Raises InputError: a compressed model, an unknown family, bad alpha or calibration, inputs or
-        weights that are not finite, or a model whose output changed (a family whose norms are
-        read elsewhere, too).
+        weights that are not finite, or a block in which nothing was measured to be free to rescale.
     """
     if alpha != "search":
         alpha = _alpha(alpha)
     calibration = check_tokens(calibration)
-    if is_compressed(model):
-        raise InputError(
-            "This model is quantized already, and its weights can no longer be rescaled. Start "
-            "from the original: smooth it first, then quantize it."
-        )
+    refuse_unfit(model)
     for block in decoder_blocks(model).values():
         norm_groups(block)  # refuses an unknown family before anything is copied
     if not inplace:
@@ -134,7 +131,7 @@ def smooth(
             walk.advance(block)  # unchanged: smoothing would move the last bits of what follows
             for group, maxima, rows in found:
                 _smooth_group(block.module, group, maxima, rows, alpha)
-        _require_same(model, before, model(probe)[0])
+        require_same(model, before, model(probe)[0], "Smoothing")
     return model.eval()
 
 
@@ -142,7 +139,7 @@ def _watched(
     block: Block, walk: Walk, per_window: int
 ) -> list[tuple[NormGroup, torch.Tensor, Rows]]:
     """Return what can be smoothed in a block, with the maxima and some rows of its input."""
-    groups = {group.consumers[0]: group for group in norm_groups(block.module)}
+    groups = {group.consumers[0]: group for group in free_groups(block, walk)}
     found = []
     for observed in walk.observe(block, lambda _: Several(Maxima(), Rows(per_window)), groups):
         maxima, rows = observed.seen.parts
@@ -185,7 +182,7 @@ def _smooth_group(
     block: nn.Module, group: NormGroup, maxima: torch.Tensor, rows: Rows, alpha: float | str
 ) -> None:
     """Fold one group's scale into its source and its consumers, in place."""
-    weights = [block.get_submodule(name).weight for name in group.consumers]
+    weights = [matrix(block.get_submodule(name)) for name in group.consumers]
     x_max = group.channels(maxima)
     w_max = torch.stack([group.channels(w.abs().amax(dim=0)) for w in weights]).amax(dim=0)
     if alpha == "search":
@@ -221,15 +218,3 @@ def _round_rows(rows: torch.Tensor) -> torch.Tensor:
     """Round each row (a token, or a row of a weight) to its own 255 levels; changes `rows`."""
     step = rows.abs().amax(dim=1, keepdim=True).div_(QMAX).clamp_(min=1e-30)
     return rows.div_(step).round_().mul_(step)
-
-
-def _require_same(model: nn.Module, before: torch.Tensor, after: torch.Tensor) -> None:
-    """Refuse a model whose output changed by more than its dtype's rounding explains."""
-    precision = {torch.float32: 1e-3, torch.float64: 1e-3}.get(before.dtype, 0.1)
-    difference = (after - before).float().norm() / before.float().norm()
-    if not difference <= precision:
-        raise InputError(
-            f"Smoothing changed the output of {type(model).__name__} by {difference:.1%}: "
-            "something else reads one of its norms, or a norm does not multiply by its weight. "
-            "Its blocks need a line of their own in SOLE_READERS of surgery/invariance.py."
-        )

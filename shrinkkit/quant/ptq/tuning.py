@@ -34,7 +34,7 @@ from shrinkkit.quant.grids.affine import dequantize, expand, sum_groups
 from shrinkkit.quant.grids.formats import Format
 from shrinkkit.quant.grids.scales import round_scale
 from shrinkkit.quant.layers.linear import QuantizedLinear
-from shrinkkit.surgery.parts import clone, replace_module
+from shrinkkit.surgery.parts import clone, find_linears, replace_module
 from shrinkkit.surgery.running import check_tokens, check_vocabulary, device_of
 from shrinkkit.surgery.step import Step, step_of
 from shrinkkit.train.descent import Schedule, descend
@@ -49,7 +49,7 @@ class _Product(torch.autograd.Function):
     ) -> torch.Tensor:
         ctx.save_for_backward(x, scale, q, zero)
         ctx.format = fmt
-        return linear(x, dequantize(q, scale, zero, fmt))
+        return linear(x, dequantize(q, scale, zero, fmt).to(x.dtype))
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -59,9 +59,10 @@ class _Product(torch.autograd.Function):
         to_x = to_scale = None
         if ctx.needs_input_grad[1]:
             flat, errors = x.reshape(-1, x.shape[-1]), gradient.reshape(-1, gradient.shape[-1])
-            to_scale = sum_groups((errors.t() @ flat).mul_(steps), fmt)
+            to_scale = sum_groups((errors.t() @ flat).to(steps.dtype).mul_(steps), fmt)
         if ctx.needs_input_grad[0]:
-            to_x = gradient @ steps.mul_(expand(scale, steps.shape, fmt))
+            weight = steps.mul_(expand(scale, steps.shape, fmt))
+            to_x = gradient @ weight.to(gradient.dtype)
         return to_x, to_scale, None, None, None
 
 
@@ -70,7 +71,7 @@ class _Tunable(nn.Module):
 
     def __init__(self, layer: QuantizedLinear) -> None:
         super().__init__()
-        self.format = layer.format
+        self.format, self.dtype, self.transposed = layer.format, layer.dtype, layer.transposed
         self.q, self.start, self.zero_point = layer.qparams()
         self.bias = layer.bias
         self.change = nn.Parameter(torch.zeros_like(self.start))
@@ -84,15 +85,16 @@ class _Tunable(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Multiply: x [..., in] -> [..., out]."""
-        scale = self.scale().to(x.dtype)
+        scale = self.scale().to(torch.promote_types(x.dtype, torch.float32))
         y = _Product.apply(x, scale, self.q, self.zero_point, self.format)
-        return y if self.bias is None else y + self.bias
+        return y if self.bias is None else y + self.bias.to(y.dtype)
 
     @torch.no_grad()
     def finished(self) -> QuantizedLinear:
         """Return the packed layer with the scales that were learned."""
         scale = round_scale((self.start * (1 + self.change)).clamp(min=0), self.format)
-        return QuantizedLinear.from_integers(self.q, scale, self.zero_point, self.format, self.bias)
+        parts = self.q, scale, self.zero_point
+        return QuantizedLinear.from_integers(*parts, self.format, self.bias).standing_for(self)
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,11 @@ def tune_scales(
     step = step_of(TuneScales, steps, **settings)
     calibration = check_tokens(calibration)
     check_vocabulary("the model", model, calibration)
-    layers = [name for name, layer in model.named_modules() if type(layer) is QuantizedLinear]
+    layers = [
+        name
+        for name, layer in find_linears(model, head=True, needed=False).items()
+        if type(layer) is QuantizedLinear
+    ]
     if not layers:
         raise InputError(
             "This model has no quantized layer whose scales could be tuned; quantize it first, as "

@@ -41,7 +41,8 @@ from shrinkkit.quant.grids.affine import quantize, search_qparams
 from shrinkkit.quant.grids.formats import Format
 from shrinkkit.quant.grids.scales import round_scale
 from shrinkkit.quant.layers.linear import QuantizedLinear
-from shrinkkit.quant.ptq.model import head_format, quantize_head, refuse_compressed, weight_format
+from shrinkkit.quant.layers.seal import seal
+from shrinkkit.quant.ptq.model import head_format, quantize_head, weight_format
 from shrinkkit.quant.qat.straight_through import (
     TERNARY,
     absmean_scale,
@@ -51,6 +52,8 @@ from shrinkkit.quant.qat.straight_through import (
     require_even,
     ternarize,
 )
+from shrinkkit.surgery.fitness import refuse_unfit
+from shrinkkit.surgery.matrices import is_transposed, matrix
 from shrinkkit.surgery.parts import clone, find_linears, replace_module
 
 METHODS = ("ste", "lsq", "ternary")
@@ -69,16 +72,18 @@ class FakeQuantLinear(nn.Module):
     """
 
     def __init__(
-        self, layer: nn.Linear, fmt: Format, method: str = "lsq", start: str = "paper"
+        self, layer: nn.Module, fmt: Format, method: str = "lsq", start: str = "paper"
     ) -> None:
         super().__init__()
         require_choice("method", method, METHODS)
         require_choice("start", start, STARTS)
         require_even(fmt)
-        require_finite("weight", layer.weight.detach())
+        weight = matrix(layer)
+        require_finite("weight", weight)
         self.format, self.method = fmt, method
-        self.in_features, self.out_features = layer.in_features, layer.out_features
-        self.weight = nn.Parameter(layer.weight.detach().clone())
+        self.out_features, self.in_features = weight.shape
+        self.transposed = is_transposed(layer)
+        self.weight = nn.Parameter(weight.clone(memory_format=torch.contiguous_format))
         self.bias = None if layer.bias is None else nn.Parameter(layer.bias.detach().clone())
         scale = zero_point = None
         if method == "ternary":
@@ -114,11 +119,12 @@ class FakeQuantLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Multiply: x [..., in_features] -> [..., out_features]."""
-        return linear(x, self.rounded_weight(), self.bias)
+        return linear(x, self.rounded_weight().to(x.dtype), self.bias)
 
     def packed(self) -> QuantizedLinear:
         """Return the layer that computes the same from packed integers."""
-        return QuantizedLinear.from_integers(*self.qparams(), self.format, self.bias)
+        packed = QuantizedLinear.from_integers(*self.qparams(), self.format, self.bias)
+        return packed.standing_for(self)
 
     def extra_repr(self) -> str:
         """Return what print(model) shows of this layer."""
@@ -166,7 +172,7 @@ def prepare_qat(
     require_choice("method", method, METHODS)
     require_choice("start", start, STARTS)
     fmt = qat_format(bits, group_size, symmetric, method)
-    refuse_compressed(model)
+    refuse_unfit(model)
     if is_prepared(model):
         raise InputError(
             "This model is prepared already: its layers round their weights in the forward pass. "
@@ -240,4 +246,4 @@ def convert_qat(
         )
     model = _exchange(model, names, FakeQuantLinear.packed, inplace).requires_grad_(False)
     quantize_head(model, head)
-    return model.eval()
+    return seal(model.eval())

@@ -23,6 +23,7 @@ a second quantization, with its own loss.
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,6 +31,8 @@ from torch import nn
 
 from shrinkkit.errors import InputError, require_int
 from shrinkkit.quant.layers.linear import QuantizedLinear
+from shrinkkit.quant.layers.seal import unseal
+from shrinkkit.surgery.matrices import matrix
 from shrinkkit.surgery.parts import clone, find_linears, replace_module
 
 if TYPE_CHECKING:
@@ -105,7 +108,7 @@ def add_lora(
     seed: of a's random start.
     inplace: wrap `model` itself instead of a copy.
     Returns peft's model: adapters trainable, all else frozen. Its `save_pretrained` writes the
-    adapter alone.
+    adapter alone, and `load_lora` opens it again.
     Raises InputError: a model with nothing packed or with adapters already, rank below 1.
     """
     from peft import LoraConfig, get_peft_model
@@ -114,28 +117,73 @@ def add_lora(
     alpha = 2 * rank if alpha is None else alpha
     if not (isinstance(alpha, (int, float)) and alpha > 0):
         raise InputError(f"alpha must be above 0, but {alpha!r} was given.")
-    if lora_layers(model):
-        raise InputError(
-            "This model has a LoRA adapter already. Train it, or start from the packed model. (A "
-            "notebook cell that was run twice is the usual cause.)"
-        )
     found = find_linears(model, include, exclude)
     names = [name for name, layer in found.items() if isinstance(layer, QuantizedLinear)]
-    if not names:
-        raise InputError(
-            "This model has no packed layer to put an adapter beside; quantize it first, as in "
-            "add_lora(quantize_model(model, bits=4))."
-        )
+    _require_base(model, names)
     model = model if inplace else clone(model)
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=names, lora_dropout=0.0)
-    if not _CLASS:
-        _CLASS.append(_lora_layer())
-    config._register_custom_module({QuantizedLinear: _CLASS[0]})
+    _make_known(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         with warnings.catch_warnings():  # peft asks transformers for a name that is being retired
             warnings.simplefilter("ignore", FutureWarning)
             return get_peft_model(model, config)
+
+
+def _make_known(config: Any) -> None:
+    """Tell a peft configuration what goes beside a packed layer."""
+    if not _CLASS:
+        _CLASS.append(_lora_layer())
+    config._register_custom_module({QuantizedLinear: _CLASS[0]})
+
+
+def _require_base(model: nn.Module, packed: list[str]) -> None:
+    """Raise InputError for a model that has an adapter, or no packed layer to put one beside."""
+    if lora_layers(model):
+        raise InputError(
+            "This model has a LoRA adapter already. Train it, or start from the packed model. (A "
+            "notebook cell that was run twice is the usual cause.)"
+        )
+    if not packed:
+        raise InputError(
+            "This model has no packed layer to put an adapter beside; quantize it first, as in "
+            "add_lora(quantize_model(model, bits=4))."
+        )
+
+
+def load_lora(model: nn.Module, folder: str | Path, *, inplace: bool = False) -> PeftModel:
+    """Open an adapter that was saved from `add_lora`'s model, beside the layers of a packed model.
+
+    model: quantized like the one that the adapter was trained with: its numbers are corrections
+        of that model's.
+    folder: that `save_pretrained` wrote.
+    inplace: wrap `model` itself instead of a copy.
+    Returns peft's model, as add_lora does; `train_qat` goes on with it, `merge_lora` merges it.
+    Raises InputError: no adapter in the folder, a model that has one already, has nothing packed,
+    or lacks a layer of the adapter.
+    """
+    from peft import PeftConfig, PeftModel
+
+    folder = Path(folder).expanduser()
+    if not (folder / "adapter_config.json").is_file():
+        raise InputError(
+            f"{folder} holds no adapter (adapter_config.json is missing); it is what "
+            "add_lora(model).save_pretrained(folder) writes."
+        )
+    packed = [n for n, module in find_linears(model).items() if isinstance(module, QuantizedLinear)]
+    _require_base(model, packed)
+    config = PeftConfig.from_pretrained(folder)
+    absent = sorted(set(config.target_modules) - set(packed))
+    if absent:
+        raise InputError(
+            f"The adapter in {folder} was trained with other layers: {len(absent)} of its layers "
+            f"are not packed in this model, {absent[0]} the first."
+        )
+    _make_known(config)
+    with warnings.catch_warnings():  # peft asks transformers for a name that is being retired
+        warnings.simplefilter("ignore", FutureWarning)
+        base = model if inplace else clone(model)
+        return PeftModel.from_pretrained(base, folder, config=config, is_trainable=True)
 
 
 def lora_layers(model: nn.Module) -> dict[str, nn.Module]:
@@ -158,13 +206,10 @@ def merge_lora(model: PeftModel) -> nn.Module:
     """
     if not lora_layers(model):
         raise InputError("This model has no LoRA adapter to merge; give one of add_lora(model).")
-    merged = clone(model).get_base_model()
+    merged = unseal(clone(model).get_base_model())
     for name, layer in lora_layers(merged).items():
         base = layer.base_layer
-        plain = nn.Linear(base.in_features, base.out_features, bias=base.bias is not None)
-        weight = base.dequantize() + layer.update().to(base.dequantize().device)
-        plain.weight = nn.Parameter(weight, requires_grad=False)
-        if base.bias is not None:
-            plain.bias = nn.Parameter(base.bias.detach().clone(), requires_grad=False)
+        plain = base.plain()
+        matrix(plain).copy_(base.dequantize() + layer.update().to(base.device))
         replace_module(merged, name, plain)
     return merged.eval()

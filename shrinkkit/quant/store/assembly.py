@@ -27,28 +27,18 @@ from shrinkkit.errors import InputError
 from shrinkkit.quant.grids.affine import choose_qparams, quantize, search_qparams
 from shrinkkit.quant.grids.formats import Format
 from shrinkkit.quant.layers.kernels import UNPACK
-from shrinkkit.quant.store.io import digest_of, layer_entry, pack_beside, version_of
+from shrinkkit.quant.store.io import OWN_FILES, digest_of, layer_entry, pack_beside, version_of
 from shrinkkit.quant.store.unfinished import Unfinished
-from shrinkkit.sources.models import QUANTIZED_FILE
-from shrinkkit.surgery.parts import decoder_blocks, input_embedding, is_tied, output_head
+from shrinkkit.sources.models import PAGE, QUANTIZED_FILE
+from shrinkkit.surgery.parts import decoder_blocks, output_head, tied_embeddings
 from shrinkkit.surgery.skeleton import Skeleton
 from shrinkkit.surgery.tensor_files import TensorFiles, write_tensors
 from shrinkkit.system.files import write_atomically
 from shrinkkit.train.resume import write_page
 
-PAGE = "streaming.json"  # in the finished folder: what it was made from, and how
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
-)
+# What of a checkpoint's folder is not carried over: its weights, and what is written anew.
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf")
+_INDEX = ".index.json"
 _WEIGHTS_AT_ONCE = 2**23  # of the head, in float32: 32 MiB
 
 
@@ -76,7 +66,7 @@ class Stored:
 
 
 def round_head(
-    skeleton: Skeleton, fmt: Format
+    skeleton: Skeleton, fmt: Format, dtype: torch.dtype
 ) -> tuple[dict[str, torch.Tensor], dict[str, dict[str, Any]]]:
     """Round the output head to nearest, some rows at a time, as `model.quantize_head` does whole.
 
@@ -99,7 +89,7 @@ def round_head(
         parts.append(UNPACK.store(q, scale, zero_point, fmt))
     whole = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
     tensors = {f"{head}.{key}": value for key, value in pack_beside(whole, fmt).items()}
-    return tensors, {"layers": {head: layer_entry(fmt, shape)}}
+    return tensors, {"layers": {head: layer_entry(fmt, shape, dtype)}}
 
 
 def write_target(
@@ -127,7 +117,7 @@ def write_target(
                 yield piece
 
         header["sha256"] = digest_of(tensors, pieces)
-        with write_atomically(target, needed_bytes=n_bytes) as temporary:
+        with write_atomically(target, needed_bytes=n_bytes, replaces=OWN_FILES) as temporary:
             temporary.mkdir()
             about = {name: (tensor.dtype, tensor.shape) for name, tensor in tensors.items()}
             write_tensors(
@@ -143,7 +133,7 @@ def _gather(
 ) -> tuple[dict[str, Stored], dict[str, Any], list[str]]:
     """Return (every tensor of the finished file and where it lies now, the header, notes)."""
     model = skeleton.model
-    blocks, head, embedding = decoder_blocks(model), output_head(model), input_embedding(model)
+    blocks, head = decoder_blocks(model), output_head(model)
     tensors: dict[str, Stored] = {}
     layers: dict[str, Any] = {}
     notes: list[str] = []
@@ -154,9 +144,9 @@ def _gather(
         notes += about.get("notes", [])
     tied: dict[str, str] = {}
     packed = {f"{head}.weight"} if packed_head else set()
-    if packed_head and is_tied(model):
-        tied[embedding] = head  # the embedding reads the head's packed rows
-        packed.add(f"{embedding}.weight")
+    for name in tied_embeddings(model) if packed_head else ():
+        tied[name] = head  # it reads the head's packed rows
+        packed.add(f"{name}.weight")
     inside = tuple(f"{name}." for name in blocks)
     first: dict[int, str] = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
@@ -173,13 +163,20 @@ def _gather(
 
 
 def _write_pages(place: Path, folder: Path, model: Any, dtype: torch.dtype) -> None:
-    """Write config and generation config, and copy the tokenizer's files as they are."""
+    """Write config and generation config, and copy all that is not weights as it is.
+
+    The tokenizer is among it, with whatever files its class has, and the license.
+    """
     model.config.dtype = dtype
     model.config.save_pretrained(place)
-    names = [*TOKENIZER_FILES, "generation_config.json"]
-    for name in names:
-        if (folder / name).is_file():
-            shutil.copyfile(folder / name, place / name)
+    for path in sorted(folder.iterdir()):
+        weights = path.name.endswith((*_WEIGHTS, _INDEX))
+        if weights or path.name.startswith(".") or path.name == "config.json":
+            continue
+        if path.is_dir() and not any(part.name.endswith(_WEIGHTS) for part in path.rglob("*")):
+            shutil.copytree(path, place / path.name)
+        elif path.is_file():
+            shutil.copyfile(path, place / path.name)
     generation = getattr(model, "generation_config", None)
     if generation is not None and not (place / "generation_config.json").exists():
         generation.save_pretrained(place)

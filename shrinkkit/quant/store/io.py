@@ -24,17 +24,23 @@ from torch import nn
 from shrinkkit.errors import AssetError, InputError
 from shrinkkit.quant.grids.formats import Format
 from shrinkkit.quant.grids.packing import pack, unpack
+from shrinkkit.quant.layers.embedding import QuantizedEmbedding
 from shrinkkit.quant.layers.fused import generation_config_to_save, refuse_fused
+from shrinkkit.quant.layers.held import held_by, hold, place_of
 from shrinkkit.quant.layers.kernels import UNPACK
-from shrinkkit.quant.layers.linear import QuantizedEmbedding, QuantizedLinear
+from shrinkkit.quant.layers.linear import QuantizedLinear
+from shrinkkit.quant.layers.seal import seal
 from shrinkkit.quant.ptq.activations import W8A8Linear
-from shrinkkit.sources.models import QUANTIZED_FILE
+from shrinkkit.sources.models import PAGE, QUANTIZED_FILE
+from shrinkkit.surgery.matrices import is_transposed
 from shrinkkit.surgery.parts import is_compressed, replace_module
 from shrinkkit.system.files import write_atomically
 
 VERSION = 1  # weights alone
 VERSION_ACTIVATIONS = 2  # some layers say how their activations are rounded
 VERSION_SCALES = 3  # some layers have scales of 8 bits or less
+VERSION_HELD = 4  # some packed weights belong to modules that are no linear layers
+OWN_FILES = (QUANTIZED_FILE, "config.json", "generation_config.json", PAGE)  # `save` replaces them
 ACTIVATION_KEYS = ("activations", "input_step")
 
 
@@ -67,16 +73,22 @@ def pack_beside(stored: dict[str, torch.Tensor], fmt: Format) -> dict[str, torch
     return stored | packed
 
 
-def layer_entry(fmt: Format, shape: tuple[int, int]) -> dict[str, Any]:
-    """Return what the header says of a packed layer of this format and shape (out, in)."""
+def layer_entry(fmt: Format, shape: tuple[int, int], dtype: torch.dtype) -> dict[str, Any]:
+    """Return what the header says of a packed layer of this format and shape (out, in).
+
+    dtype: of the float layer that it stands for.
+    """
     entry = {key: getattr(fmt, key) for key in Format.__dataclass_fields__}
     if not fmt.power_of_two:
         del entry["power_of_two"]  # files of ordinary grids stay what they were
-    return entry | {"in_features": shape[1], "out_features": shape[0]}
+    sizes = {"in_features": shape[1], "out_features": shape[0]}
+    return entry | sizes | {"dtype": str(dtype).removeprefix("torch.")}
 
 
 def version_of(layers: dict[str, dict[str, Any]]) -> int:
     """Return the version of the file's format: an older reader is told, where it must be."""
+    if any("parameter" in entry for entry in layers.values()):
+        return VERSION_HELD
     if any(entry["scale_bits"] <= 8 for entry in layers.values()):
         return VERSION_SCALES
     w8a8 = any("activations" in entry for entry in layers.values())
@@ -98,13 +110,16 @@ def tensors_of(model: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str, Any
         if isinstance(module, QuantizedLinear):
             fmt = module.format
             stored = pack_beside(UNPACK.store(*module.qparams(), fmt), fmt)
-            layers[name] = layer_entry(fmt, module.shape)
+            layers[name] = layer_entry(fmt, module.shape, module.dtype)
             if isinstance(module, W8A8Linear):
                 layers[name] |= {key: getattr(module, key) for key in ACTIVATION_KEYS}
             tensors |= {f"{name}.{key}": value for key, value in stored.items()}
             covered |= {f"{name}.{key}" for key in module._names()}
         elif isinstance(module, QuantizedEmbedding):
             tied[name] = names[id(module.source)]
+    for module in model.modules():
+        for leaf, packed in held_by(module).items():
+            layers[names[id(packed)]]["parameter"] = list(module._shapes[leaf])
     seen: dict[tuple[int, torch.Size], str] = {}
     for name, tensor in model.state_dict().items():
         if name in covered:
@@ -123,7 +138,8 @@ def save(model: nn.Module, folder: str | Path, tokenizer: Any = None) -> Path:
     """Save a quantized transformers model to a folder, complete or not at all.
 
     model: a transformers model with quantized layers.
-    folder: made, or replaced if shrinkkit wrote it before.
+    folder: made; where shrinkkit wrote it before, the model in it is replaced, and whatever else
+        lies there (notes, an adapter) stays.
     tokenizer: saved beside the model when given, so that `load_tokenizer(folder)` finds it.
     Returns the folder.
     Raises InputError for a model with nothing quantized or a folder that holds something else,
@@ -131,14 +147,14 @@ def save(model: nn.Module, folder: str | Path, tokenizer: Any = None) -> Path:
     """
     from safetensors.torch import save_file
 
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     require_quantized("save", model)
     refuse_foreign(folder)
     tensors, header = tensors_of(model)
     header["architecture"] = type(model).__name__
     header["sha256"] = _digest(tensors)
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-    with write_atomically(folder, needed_bytes=size) as temporary:
+    with write_atomically(folder, needed_bytes=size, replaces=OWN_FILES) as temporary:
         temporary.mkdir()
         # one key: the header's keys come in no fixed order, and equal models make equal files
         save_file(tensors, temporary / QUANTIZED_FILE, {"shrinkkit": json.dumps(header)})
@@ -191,10 +207,10 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
             f"{path} is damaged or is not a shrinkkit file ({type(error).__name__}: {error}). "
             f"{advice}"
         ) from None
-    if version not in (VERSION, VERSION_ACTIVATIONS, VERSION_SCALES):
+    if version not in range(VERSION, VERSION_HELD + 1):
         raise AssetError(
             f"{path} was written in format {version}; this shrinkkit reads formats up to "
-            f"{VERSION_SCALES}. Update it."
+            f"{VERSION_HELD}. Update it."
         )
     if _digest(tensors) != digest:
         raise AssetError(f"{path} was changed after it was saved (its SHA-256 differs). {advice}")
@@ -211,7 +227,7 @@ def load(folder: str | Path) -> nn.Module:
     import transformers
     from accelerate import init_empty_weights
 
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     tensors, header = _read(folder / QUANTIZED_FILE)
     architecture = getattr(transformers, header["architecture"], None)
     if not (isinstance(architecture, type) and hasattr(architecture, "config_class")):
@@ -219,10 +235,22 @@ def load(folder: str | Path) -> nn.Module:
     config = transformers.AutoConfig.from_pretrained(folder)
     with init_empty_weights(include_buffers=False):
         model = architecture(config)
+    dtype = getattr(config, "dtype", None)
+    usual = dtype if isinstance(dtype, torch.dtype) else torch.float32
+    packed = {n: _layer_from(n, entry, tensors, usual) for n, entry in header["layers"].items()}
     for name, entry in header["layers"].items():
-        replace_module(model, name, _layer_from(name, entry, tensors))
+        if "parameter" in entry:
+            hold(model, place_of(model, name), packed[name])
+        elif header["tied"].get(name.removesuffix(".table")) != name:  # else an embedding's own
+            packed[name].transposed = is_transposed(model.get_submodule(name))
+            replace_module(model, name, packed[name])
     for name, source in header["tied"].items():
-        _tie(model, name, source, header, config)
+        if source in packed:  # else two names of one plain tensor: both get the same, below
+            table = QuantizedEmbedding.instead_of(
+                model.get_submodule(name), packed[source], tied=source != f"{name}.table"
+            )
+            table._dtype = packed[source].dtype
+            replace_module(model, name, table)
     left = {name: tensor for name, tensor in tensors.items() if not is_packed_part(name, header)}
     left |= {name: left[source] for name, source in header["tied"].items() if source in left}
     model.load_state_dict(left, strict=False, assign=True)
@@ -232,7 +260,7 @@ def load(folder: str | Path) -> nn.Module:
     if (folder / "generation_config.json").exists():
         model.generation_config = transformers.GenerationConfig.from_pretrained(folder)
     model.config.name_or_path = str(folder)
-    return model.eval()
+    return seal(model.eval())
 
 
 def is_packed_part(name: str, header: dict[str, Any]) -> bool:
@@ -242,9 +270,11 @@ def is_packed_part(name: str, header: dict[str, Any]) -> bool:
 
 
 def _layer_from(
-    name: str, entry: dict[str, Any], tensors: dict[str, torch.Tensor]
+    name: str, entry: dict[str, Any], tensors: dict[str, torch.Tensor], usual: torch.dtype
 ) -> QuantizedLinear:
-    entry = dict(entry)
+    """Make a packed layer from a file; usual: the dtype of a layer that says none (older files)."""
+    entry = {key: value for key, value in entry.items() if key != "parameter"}
+    dtype = getattr(torch, entry.pop("dtype", ""), usual)
     shape = entry.pop("out_features"), entry.pop("in_features")
     code = entry.pop("code")
     activations = {key: entry.pop(key) for key in ACTIVATION_KEYS if key in entry}
@@ -262,20 +292,5 @@ def _layer_from(
     layer = QuantizedLinear.from_integers(
         *UNPACK.load(parts, fmt, shape), fmt, tensors.get(f"{name}.bias")
     )
+    layer.dtype = dtype
     return W8A8Linear.from_quantized(layer, **activations) if activations else layer
-
-
-def _tie(model: nn.Module, name: str, source: str, header: dict[str, Any], config: Any) -> None:
-    """Let an embedding read the packed rows of another layer."""
-    if source not in header["layers"]:
-        return  # two names of one plain tensor: load_state_dict gives both the same
-    own = source == f"{name}.table"
-    old = model.get_submodule(name)
-    dtype = getattr(config, "dtype", None) or torch.float32
-    table = QuantizedEmbedding(
-        model.get_submodule(source),
-        tied=not own,
-        padding_idx=old.padding_idx,
-        dtype=dtype if isinstance(dtype, torch.dtype) else torch.float32,
-    )
-    replace_module(model, name, table)

@@ -37,10 +37,10 @@ from shrinkkit.errors import InputError
 from shrinkkit.quant.grids.formats import Format
 from shrinkkit.quant.ptq.calibrated import GPTQ, install, round_block, warn_of
 from shrinkkit.quant.ptq.model import weight_step
-from shrinkkit.quant.store.assembly import PAGE, round_head, write_target
+from shrinkkit.quant.store.assembly import round_head, write_target
 from shrinkkit.quant.store.io import is_packed_part, refuse_foreign, tensors_of
 from shrinkkit.quant.store.unfinished import Unfinished
-from shrinkkit.sources.models import QUANTIZED_FILE, checkpoint_folder
+from shrinkkit.sources.models import PAGE, QUANTIZED_FILE, checkpoint_folder
 from shrinkkit.surgery.parts import decoder_blocks, find_linears, output_head
 from shrinkkit.surgery.running import check_tokens, check_vocabulary
 from shrinkkit.surgery.skeleton import Skeleton
@@ -109,7 +109,7 @@ def gptq_checkpoint(
         _quantize_blocks(skeleton, calibration, unfinished, step, dtype)
         packs_head = step.head_format is not None and output_head(skeleton.model) is not None
         if packs_head and not unfinished.has(Unfinished.HEAD):
-            unfinished.save_part(Unfinished.HEAD, *round_head(skeleton, step.head_format))
+            unfinished.save_part(Unfinished.HEAD, *round_head(skeleton, step.head_format, dtype))
         notes = write_target(target, folder, skeleton, unfinished, packs_head, dtype, page)
         unfinished.remove()
     warn_of(notes, stacklevel=3)
@@ -195,6 +195,8 @@ def _named(
     for leaf, tensor in tensors.items():
         if tensor.is_floating_point() and not is_packed_part(leaf, header):
             tensors[leaf] = tensor.to(dtype)
+    for entry in header["layers"].values():
+        entry["dtype"] = str(dtype).removeprefix("torch.")
     return tuple(
         {f"{name}.{k}": v for k, v in part.items()} for part in (tensors, header["layers"])
     )

@@ -94,7 +94,7 @@ def train_lm(
             f"vocab_size={settings.vocab_size} is smaller than the tokenizer's "
             f"{len(corpus.tokenizer)} tokens."
         )
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     judge_every = judge_every or max(1, settings.steps // 20)
     accelerator = new_accelerator(settings)
     model = new_model(settings)
@@ -142,7 +142,8 @@ def train_lm(
         by_file = {d.title: bits_per_byte(plain, [(d.ids, d.n_bytes)]) for d in corpus.held_out}
         sizes = {d.title: d.n_bytes for d in corpus.held_out}
         overall = sum(by_file[title] * size for title, size in sizes.items()) / sum(sizes.values())
-        with write_atomically(folder / "model") as temporary:
+        own = ("model.safetensors", "config.json", "generation_config.json")
+        with write_atomically(folder / "model", replaces=own) as temporary:
             plain.save_pretrained(temporary)
             corpus.tokenizer.save_pretrained(temporary)
     return Run(

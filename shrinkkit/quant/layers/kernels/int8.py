@@ -21,14 +21,14 @@ FEW_ROWS = 8
 
 
 def _store(q: torch.Tensor, scale: torch.Tensor, zero_point: torch.Tensor, fmt: Format) -> Tensors:
-    return {"weight": q.contiguous(), "scale": scale.expand(q.shape[0], 1)[:, 0].bfloat16()}
+    return {"int8": q.contiguous(), "scale": scale.expand(q.shape[0], 1)[:, 0].bfloat16()}
 
 
 def _load(tensors: Tensors, fmt: Format, shape: tuple[int, int]) -> QParams:
     scale = tensors["scale"].float()[:, None]
     if fmt.granularity == "per_tensor":
         scale = scale[:1]
-    return tensors["weight"], scale, torch.zeros_like(scale, dtype=torch.int32)
+    return tensors["int8"], scale, torch.zeros_like(scale, dtype=torch.int32)
 
 
 def _rows(index: torch.Tensor, tensors: Tensors, fmt: Format, shape: tuple[int, int]) -> QParams:
@@ -37,14 +37,15 @@ def _rows(index: torch.Tensor, tensors: Tensors, fmt: Format, shape: tuple[int, 
 
 
 def _matmul(x: torch.Tensor, tensors: Tensors, fmt: Format, shape: tuple[int, int]) -> torch.Tensor:
-    weight, scale = tensors["weight"], tensors["scale"]
+    weight, scale = tensors["int8"], tensors["scale"]
     if x.shape[0] <= FEW_ROWS:
         y = torch.ops.aten._weight_int8pack_mm(x.bfloat16(), weight, scale)
         return y.to(x.dtype)
     if kernel.has_bfloat16_units():
-        return linear(x.bfloat16(), weight.bfloat16()).to(x.dtype).mul_(scale)
+        # Sums of integers are scaled before they go back to x's dtype: float16 ends at 65,504.
+        return linear(x.bfloat16(), weight.bfloat16()).float().mul_(scale).to(x.dtype)
     if not kernel.has_vnni():
-        return linear(x, weight.to(x.dtype)) * scale.to(x.dtype)
+        return linear(x.float(), weight.float()).mul_(scale).to(x.dtype)
     step = x.abs().amax(dim=1, keepdim=True).float().div_(127).clamp_(min=1e-30)  # [rows, 1]
     digits = x / step
     hi = digits.round()

@@ -42,9 +42,9 @@ def test_only_one_pair_of_a_bert_is_free(tiny_bert):
     ]
 
 
-def test_a_block_of_another_family_is_said_so(tiny_gpt2):
-    with pytest.raises(InputError, match="GPT2Block has none of the pairs"):
-        norm_groups(tiny_gpt2.transformer.h[0])
+def test_a_block_of_another_family_is_said_so(tiny_llama):
+    with pytest.raises(InputError, match="LlamaMLP has none of the pairs"):
+        norm_groups(tiny_llama.model.layers[0].mlp)
 
 
 def test_rescaling_every_group_changes_no_output(tiny_llama):

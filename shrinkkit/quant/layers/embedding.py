@@ -67,7 +67,9 @@ class QuantizedEmbedding(nn.Embedding):
     def plain(self, weight: nn.Parameter) -> nn.Embedding:
         """Return the float embedding that this one stands for, with the weight given."""
         if type(self) is QuantizedEmbedding:
-            return nn.Embedding(*weight.shape, self.padding_idx, _weight=weight)
+            made = nn.Embedding(*weight.shape, self.padding_idx, device="meta")
+            made.weight = weight
+            return made
         made = _like(self, type(self).__mro__[1])
         for own in ("_tied", "_dtype"):
             del made.__dict__[own]

@@ -139,13 +139,14 @@ def _watched(
     block: Block, walk: Walk, per_window: int
 ) -> list[tuple[NormGroup, torch.Tensor, Rows]]:
     """Return what can be smoothed in a block, with the maxima and some rows of its input."""
-    groups = {group.consumers[0]: group for group in free_groups(block, walk)}
-    found = []
-    for observed in walk.observe(block, lambda _: Several(Maxima(), Rows(per_window)), groups):
+    readers = [group.consumers[0] for group in norm_groups(block.module)]
+    seen = {}
+    for observed in walk.observe(block, lambda _: Several(Maxima(), Rows(per_window)), readers):
         maxima, rows = observed.seen.parts
         require_inputs(f"{block.name}.{observed.names[0]}", maxima)
-        found += [(groups[name], maxima.value, rows) for name in observed.names]
-    return found
+        seen |= {name: (maxima.value, rows) for name in observed.names}
+    free = free_groups(block, walk, lambda group: group.consumers[0] in seen)
+    return [(group, *seen[group.consumers[0]]) for group in free]
 
 
 def smooth_quantize(

@@ -110,9 +110,8 @@ def test_rescaling_changes_no_output_and_the_hessians_are_those_of_the_new_input
     first, block = walk.blocks[0], walk.blocks[0].module
     found = hessians(first, walk)
     before = model(tokens).logits
-    ratios = rescale_channels(
-        block, found, dict.fromkeys(find_linears(block), int_format(3, group_size=32))
-    )
+    grids = dict.fromkeys(find_linears(block), int_format(3, group_size=32))
+    ratios = rescale_channels(first, walk, found, grids)
     assert set(ratios) == {
         "input_layernorm",
         "self_attn.v_proj",

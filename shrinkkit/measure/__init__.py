@@ -22,8 +22,8 @@ from shrinkkit.measure.kv import (
     cache_bytes_at,
     cached_perplexity,
     kv_cache_bytes_per_token,
-    kv_shape,
 )
+from shrinkkit.measure.kv_shapes import Kept, kv_shape, kv_shapes
 from shrinkkit.measure.memory import PeakMemory, peak_rss
 from shrinkkit.measure.quality import (
     Agreement,

@@ -28,6 +28,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from shrinkkit.errors import InputError, require_int
+from shrinkkit.measure.kv_shapes import kv_shapes
 from shrinkkit.measure.quality import perplexity_of
 from shrinkkit.surgery.running import (
     check_tokens,
@@ -41,31 +42,6 @@ if TYPE_CHECKING:
     from transformers.cache_utils import Cache
 
 _POSITIONS = 64  # rows of [vocabulary] floats that are scored at once
-
-
-def kv_shape(config: Any) -> tuple[int, int, int]:
-    """Read what decides the size of a cache from a model's configuration.
-
-    config: a transformers configuration, `model.config`.
-    Returns (layers, key-value heads, numbers in one key).
-
-    >>> from transformers import LlamaConfig
-    >>> config = LlamaConfig(
-    ...     hidden_size=576, num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3
-    ... )
-    >>> kv_shape(config)
-    (30, 3, 64)
-    """
-    n_heads = getattr(config, "num_attention_heads", None)
-    n_layers = getattr(config, "num_hidden_layers", None)
-    if not n_heads or not n_layers:
-        raise InputError(
-            f"config is a {type(config).__name__}, which does not say how many layers and heads "
-            "there are: give the configuration of a language model, model.config."
-        )
-    n_kv_heads = getattr(config, "num_key_value_heads", None) or n_heads
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // n_heads
-    return n_layers, n_kv_heads, head_dim
 
 
 def kv_cache_bytes_per_token(
@@ -107,10 +83,15 @@ def cache_bytes(cache: Cache) -> int:
     >>> cache_bytes(cache)  # key and value, 3 heads, 5 tokens, 64 numbers of 4 bytes
     7680
     """
-    own = getattr(cache, "nbytes", None)
+    return sum(layer_bytes(layer) for layer in cache.layers)
+
+
+def layer_bytes(layer: Any) -> int:
+    """Count the bytes of keys and values that one layer of a cache holds."""
+    own = getattr(layer, "nbytes", None)
     if own is not None:
         return own
-    kept = [getattr(layer, name, None) for layer in cache.layers for name in ("keys", "values")]
+    kept = [getattr(layer, name, None) for name in ("keys", "values")]
     return sum(tensor.nbytes for tensor in kept if tensor is not None)
 
 
@@ -139,12 +120,25 @@ def cache_bytes_at(
     """
     require_int("n_tokens", n_tokens, 1)
     require_int("batch", batch, 1)
-    n_layers, n_kv_heads, head_dim = kv_shape(config)
     cache = new_cache()
+    if hasattr(cache, "use_config"):
+        cache.use_config(config)
     generator = torch.Generator().manual_seed(0)
-    states = torch.randn(batch, n_kv_heads, n_tokens, head_dim, generator=generator).to(dtype)
-    cache.update(states, states, layer_idx=0)  # every layer holds as much as the first
-    return n_layers * cache_bytes(cache)
+    kept = [one for one in kv_shapes(config) if one is not None]
+    alike: dict[tuple, int] = {}  # layers that keep the same hold the same: one of them is filled
+    total = 0
+    for number, one in enumerate(kept):
+        layer = cache.layers[number] if number < len(cache.layers) else None
+        kind = (one, type(layer), getattr(layer, "sliding_window", None))
+        if kind not in alike:
+            keys, values = (
+                torch.randn(batch, one.n_heads, n_tokens, width, generator=generator).to(dtype)
+                for width in (one.key_dim, one.value_dim)
+            )
+            cache.update(keys, values, layer_idx=number)
+            alike[kind] = layer_bytes(cache.layers[number])
+        total += alike[kind]
+    return total
 
 
 def cached_perplexity(

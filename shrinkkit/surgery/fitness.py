@@ -8,6 +8,9 @@ tensors on the meta device) has nothing to round.
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 from torch import nn
 
 from shrinkkit.errors import InputError
@@ -23,16 +26,29 @@ def compressed_by(model: nn.Module) -> str | None:
     if is_compressed(model):
         return "shrinkkit"
     config = getattr(getattr(model, "config", None), "quantization_config", None)
+    config = config or _config_on_disk(model)
     if config is not None or getattr(model, "hf_quantizer", None) is not None:
-        method = getattr(config, "quant_method", None) or (
-            config.get("quant_method") if isinstance(config, dict) else None
-        )
+        said = config if isinstance(config, dict) else getattr(config, "__dict__", {})
+        method = said.get("quant_method")
         return str(getattr(method, "value", method) or "another tool")
     for name, parameter in model.named_parameters():
         dtype = parameter.dtype
         if parameter.ndim > 1 and not (dtype.is_floating_point and dtype.itemsize > 1):
             return f"another tool ({name} holds {str(dtype).removeprefix('torch.')})"
     return None
+
+
+def _config_on_disk(model: nn.Module) -> dict | None:
+    """Return what the folder that a model was opened from says of its compression.
+
+    transformers unpacks some formats to floats as it opens them, and then forgets what they were.
+    """
+    folder = getattr(getattr(model, "config", None), "_name_or_path", None)
+    path = Path(folder, "config.json") if folder else None
+    try:
+        return json.loads(path.read_text("utf-8")).get("quantization_config") if path else None
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 def refuse_unfit(model: nn.Module) -> None:

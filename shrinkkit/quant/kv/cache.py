@@ -22,17 +22,21 @@ So a token attends to rounded values, to rounded keys of every full group, and t
 keys as they are; a prompt that is read in one call sees its own keys in float. What is stored does
 not depend on how the tokens came, in one call or one by one.
 
+A layer that looks back at a window only (Mistral, every other layer of Gemma) forgets what has left
+it, keys in whole groups.
+
 It saves memory, not time: widening the whole cache at each step costs more than attention does.
 Production kernels (KIVI's own, vLLM, llama.cpp) widen inside the attention kernel.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from functools import partial
+from typing import Any
 
 import torch
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from shrinkkit.errors import InputError, require_choice, require_int
 from shrinkkit.quant.kv.rows import SHARED_BY, PackedRows, from_rows, mix, round_rows, to_rows
@@ -102,6 +106,16 @@ class _Lane:
         past = mix(past) if self.mixed else past
         return torch.cat([past.to(self.window.dtype), self.window], dim=2)
 
+    def keep_last(self, n: int) -> None:
+        """Forget older tokens than the last `n`; keys leave in whole groups, so some more stay."""
+        gone = min(max(0, len(self) - n), self.n_packed)
+        gone -= gone % self.group_size if self.waits else 0
+        if gone:
+            rows = gone * self.window.shape[-1] // self.group_size if self.waits else gone
+            self.packed = self.packed.tensors(lambda x: x[:, :, rows:].clone())
+        if self.n_packed == 0 and not self.waits:
+            self.window = self.window[:, :, -n:].clone() if n else self.window[:, :, :0]
+
     def change_batch(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
         """Apply a function to every tensor's first dimension."""
         if self.window is not None:
@@ -128,6 +142,7 @@ class QuantizedKVLayer(DynamicLayer):
 
     def __init__(
         self,
+        sliding_window: int | None,
         bits: int,
         group_size: int,
         residual: int,
@@ -136,6 +151,9 @@ class QuantizedKVLayer(DynamicLayer):
         mix_values: bool,
     ) -> None:
         super().__init__()
+        self.sliding_window = sliding_window
+        self.is_sliding = sliding_window is not None
+        self._n_seen = 0
         self._lanes = [
             _Lane(bits, keys, group_size, residual, mixed=False),
             _Lane(bits, values, group_size, residual, mixed=mix_values),
@@ -152,9 +170,21 @@ class QuantizedKVLayer(DynamicLayer):
         """Store new keys and values [batch, heads, new, head_dim] and return all, for attention."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
+        visible = self.get_mask_sizes(key_states.shape[-2])[0]
+        self._n_seen += key_states.shape[-2]
         new = zip(self._lanes, (key_states, value_states), strict=True)
-        keys, values = [lane.add(states) for lane, states in new]
+        keys, values = [lane.add(states)[:, :, -visible:] for lane, states in new]
+        if self.is_sliding:
+            for lane in self._lanes:
+                lane.keep_last(self.sliding_window - 1)
         return keys, values
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Return (tokens that attention will get with so many new ones, how many came before)."""
+        past = self._n_seen
+        if self.is_sliding:
+            past = min(past, self.sliding_window - 1)
+        return past + query_length, self._n_seen - past
 
     @property
     def nbytes(self) -> int:
@@ -162,13 +192,18 @@ class QuantizedKVLayer(DynamicLayer):
         return sum(lane.nbytes for lane in self._lanes)
 
     def get_seq_length(self) -> int:
-        """Count the tokens that are stored."""
-        return len(self._lanes[0])
+        """Count the tokens that were stored, those that left a sliding window included."""
+        return self._n_seen
+
+    def get_max_length(self) -> int:
+        """Return how many tokens the layer looks back at most; -1: all of them."""
+        return self.sliding_window if self.is_sliding else -1
 
     def reset(self) -> None:
         """Forget everything."""
         for lane in self._lanes:
             lane.packed = lane.window = None
+        self._n_seen = 0
         self.is_initialized = False
 
     def crop(self, tokens_to_remove: int) -> None:
@@ -178,6 +213,12 @@ class QuantizedKVLayer(DynamicLayer):
                 f"tokens_to_remove must be 0 or negative, but {tokens_to_remove} was given: "
                 "crop(-3) removes the last three tokens."
             )
+        if tokens_to_remove and self.is_sliding and self._n_seen >= self.sliding_window:
+            raise InputError(
+                f"This layer looks back at {self.sliding_window} tokens and has forgotten what "
+                "came before them: after that many tokens it cannot be cropped."
+            )
+        self._n_seen = max(0, self._n_seen + tokens_to_remove)
         for lane in self._lanes:
             if len(lane) and tokens_to_remove:
                 lane.drop_last(-tokens_to_remove)
@@ -208,6 +249,8 @@ class QuantizedKVCache(Cache):
     residual: the latest tokens that stay in float, at least; keys wait for a whole group besides.
     keys, values: "per_channel" or "per_token"; the defaults are KIVI's, others are for comparing.
     mix_values: spread a value over its channels before rounding (`rows.mix`); not in KIVI.
+    config: the model's, `model.config`, which says what layers look back at a window only and may
+        forget the rest. None: taken from the attention layer that first brings keys.
 
     A cache belongs to one text: start the next one with a new cache, or `reset()` it.
     Raises InputError for other arguments.
@@ -229,18 +272,69 @@ class QuantizedKVCache(Cache):
         keys: str = "per_channel",
         values: str = "per_token",
         mix_values: bool = True,
+        config: Any = None,
     ) -> None:
         self.bits = require_int("bits", bits, 2, 8)
         self.group_size = require_int("group_size", group_size, 1)
         self.residual = require_int("residual", residual, 0)
         require_choice("keys", keys, SHARED_BY)
         require_choice("values", values, SHARED_BY)
-        layer = partial(
-            QuantizedKVLayer, bits, group_size, residual, keys, values, bool(mix_values)
-        )
-        super().__init__(layer_class_to_replicate=layer)
+        how = (bits, group_size, residual, keys, values, bool(mix_values))
+        self._windows: list[int | None] | None = None
+        super().__init__(layer_class_to_replicate=lambda: self._next_layer(how))
+        if config is not None:
+            self.use_config(config)
+
+    def use_config(self, config: Any) -> None:
+        """Note which layers of a model look back at a window only; before the first token."""
+        self._windows = sliding_windows(config)
+
+    def _next_layer(self, how: tuple) -> QuantizedKVLayer:
+        number = len(self.layers)
+        window = self._windows[number] if self._windows and number < len(self._windows) else None
+        return QuantizedKVLayer(window, *how)
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args, **kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Store a layer's new keys and values [batch, heads, new, head_dim]; return all of them."""
+        if self._windows is None:
+            self._windows = sliding_windows(_config_of_caller())
+        return super().update(key_states, value_states, layer_idx, *args, **kwargs)
 
     @property
     def nbytes(self) -> int:
         """Bytes that the cache takes now: codes, scales, zero points and what is still float."""
         return sum(layer.nbytes for layer in self.layers)
+
+
+def sliding_windows(config: Any) -> list[int | None]:
+    """Return, for each layer of a model, how many tokens it looks back at; None: all of them.
+
+    config: a model's configuration; None gives an empty list.
+
+    >>> from transformers import MistralConfig
+    >>> sliding_windows(MistralConfig(num_hidden_layers=2, sliding_window=16))
+    [16, 16]
+    """
+    usual = () if config is None else DynamicCache(config=config).layers  # transformers' own rule
+    return [
+        layer.sliding_window if getattr(layer, "is_sliding", False) else None for layer in usual
+    ]
+
+
+def _config_of_caller() -> Any:
+    """Return the configuration of the attention layer that is storing keys; None: nobody says.
+
+    transformers hands keys to a cache and nothing else, and a cache that does not know the window
+    would keep tokens that no layer looks at any more.
+    """
+    frame = sys._getframe(2)
+    for _ in range(4):
+        if frame is None:
+            return None
+        config = getattr(frame.f_locals.get("self"), "config", None)
+        if hasattr(config, "get_text_config"):
+            return config
+        frame = frame.f_back
+    return None

@@ -144,7 +144,7 @@ def _watched(
     for observed in walk.observe(block, lambda _: Several(Maxima(), Rows(per_window)), readers):
         maxima, rows = observed.seen.parts
         require_inputs(f"{block.name}.{observed.names[0]}", maxima)
-        seen |= {name: (maxima.value, rows) for name in observed.names}
+        seen |= dict.fromkeys(observed.names, (maxima.value, rows))
     free = free_groups(block, walk, lambda group: group.consumers[0] in seen)
     return [(group, *seen[group.consumers[0]]) for group in free]
 

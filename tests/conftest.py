@@ -74,16 +74,13 @@ def tiny_llama():
 
     Shared by the whole session: copy it (copy.deepcopy) before changing it.
     """
-    return tiny.llama(
-        vocab_size=256,
-        hidden_size=64,
-        intermediate_size=128,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        pad_token_id=2,
-    )
+    return tiny.llama(**tiny.LARGER, tie_word_embeddings=True)
+
+
+@pytest.fixture(scope="session")
+def tokens():
+    """Windows of token ids [32, 24] for `tiny_llama`."""
+    return tiny.tokens(32, 24)
 
 
 @pytest.fixture(scope="session")

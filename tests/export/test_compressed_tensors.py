@@ -14,7 +14,7 @@ from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
 from compressed_tensors.quantization import QuantizationScheme
 from safetensors import safe_open
 from torch import nn
-from transformers import AutoModelForCausalLM, LlamaForCausalLM
+from transformers import AutoModelForCausalLM
 
 from shrinkkit.errors import InputError
 from shrinkkit.export import save_compressed_tensors
@@ -31,6 +31,7 @@ from shrinkkit.quant import (
     smooth_quantize,
 )
 from shrinkkit.quant.ptq.model import quantize_head
+from tests import tiny
 
 IDS = torch.arange(24).view(2, 12)
 GRIDS = {
@@ -49,23 +50,13 @@ GRIDS = {
 
 
 def _logits(model):
-    with torch.no_grad():
-        return model(IDS).logits.float()
+    return tiny.logits(model, IDS).float()
 
 
 @pytest.fixture(scope="module")
-def untied(tiny_llama):
+def untied():
     """The tiny model with a head of its own and a bias in each attention projection."""
-    config = copy.deepcopy(tiny_llama.config)
-    config.tie_word_embeddings = False
-    config.attention_bias = True
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        model = LlamaForCausalLM(config).eval()
-        for name, parameter in model.named_parameters():
-            if name.endswith("bias"):
-                nn.init.normal_(parameter, std=0.1)
-    return model
+    return tiny.biased(tiny.llama(seed=1, **tiny.LARGER, attention_bias=True))
 
 
 @pytest.mark.parametrize("bits", range(1, 9))
@@ -196,8 +187,7 @@ def test_a_new_process_opens_it_without_shrinkkit(tiny_llama, tiny_tokenizer, tm
     assert done.returncode == 0, done.stderr[-2000:]
     printed = torch.tensor(json.loads(done.stdout.rpartition("LOGITS ")[2]))
     ids = tiny_tokenizer("abc", return_tensors="pt").input_ids
-    with torch.no_grad():
-        expected = dequantize_model(small)(ids).logits[0, -1]
+    expected = tiny.logits(dequantize_model(small), ids)[0, -1]
     torch.testing.assert_close(printed, expected, atol=1e-5, rtol=1e-5)
 
 
@@ -256,9 +246,8 @@ def test_smollm2_at_four_bits_computes_what_we_compute(tmp_path):
     # 106 million weights at 4.3125 bits, the vocabulary's 28 million at 16
     assert (folder / "model.safetensors").stat().st_size < 116e6
     opened = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    ids = torch.randint(0, 49152, (1, 16), generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        ours, theirs = dequantize_model(small)(ids).logits, opened(ids).logits
+    ids = tiny.tokens(1, 16, seed=0, vocab_size=49152)
+    ours, theirs = tiny.logits(dequantize_model(small), ids), tiny.logits(opened, ids)
     # they round the vocabulary matrix and the unpacked weights to bfloat16
     assert (theirs - ours).norm() / ours.norm() < 0.02
     assert torch.equal(theirs.argmax(-1), ours.argmax(-1))

@@ -7,7 +7,8 @@ import copy
 import pytest
 import torch
 
-from shrinkkit.quant import train_qat
+from shrinkkit.measure import next_token_agreement
+from shrinkkit.quant import dequantize_model, train_qat
 from shrinkkit.surgery.parts import find_linears
 from tests import tiny
 
@@ -20,6 +21,11 @@ def llama(tiny_llama):
     for layer in find_linears(model).values():
         layer.weight.data = torch.randn(layer.weight.shape, generator=generator) * 0.15
     return model
+
+
+def divergence(reference, small, tokens: torch.Tensor) -> float:
+    """How far a packed model's predictions, its weights unpacked, have moved, in nats."""
+    return next_token_agreement(reference, dequantize_model(small), tokens).kl
 
 
 def windows_of(n_samples: int, seed: int) -> torch.Tensor:

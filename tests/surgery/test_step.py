@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import FrozenInstanceError
 
 import pytest
-import torch
 
 from shrinkkit.errors import InputError
 from shrinkkit.quant import AWQ, GPTQ, RTN, W8A8, Rotate, SmoothQuant, TuneScales, gptq_model
 from shrinkkit.quant import quantize_model as rounded
+from tests import tiny
 
-TEXT = torch.randint(256, (4, 16), generator=torch.Generator().manual_seed(1))
+TEXT = tiny.tokens(4, 16)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_a_step_is_data() -> None:
 def test_a_verb_takes_the_step_or_its_settings(tiny_llama) -> None:
     whole = gptq_model(tiny_llama, TEXT, GPTQ(4, 32, damping=0.1))
     parts = gptq_model(tiny_llama, TEXT, 4, group_size=32, damping=0.1)
-    assert all(torch.equal(a, b) for a, b in zip(whole.buffers(), parts.buffers(), strict=True))
+    assert tiny.same_tensors(whole, parts)
 
 
 @pytest.mark.parametrize(

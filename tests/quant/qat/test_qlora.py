@@ -19,13 +19,9 @@ from shrinkkit.quant import (
     train_qat,
 )
 from shrinkkit.surgery.parts import find_linears
+from tests.tiny import logits, normal
 
 BASES = {"int4": int_format(4, group_size=32), "nf4": NF4, "int3": int_format(3, group_size=16)}
-
-
-@pytest.fixture(scope="module")
-def tokens() -> torch.Tensor:
-    return torch.randint(256, (16, 24), generator=torch.Generator().manual_seed(1))
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +39,6 @@ def healed(taught, windows):
         on_step=lambda row: losses.append(row["loss"]),
     )
     return base, adapted, losses
-
-
-def logits(model, tokens: torch.Tensor) -> torch.Tensor:
-    with torch.no_grad():
-        return model(tokens).logits
 
 
 @pytest.mark.parametrize("base", BASES.values(), ids=BASES)
@@ -115,7 +106,7 @@ def test_merging_into_floats_is_exact_and_into_integers_is_not(windows, healed) 
     )
     name = "model.layers.1.mlp.down_proj"
     layer = lora_layers(adapted.get_base_model())[name]
-    x = torch.randn(3, 64, generator=torch.Generator().manual_seed(4))
+    x = normal(3, 64, seed=4)
     expected = linear(x, layer.base_layer.dequantize() + layer.update())
     torch.testing.assert_close(merged.get_submodule(name)(x), expected)
     kl = {

@@ -24,13 +24,9 @@ from shrinkkit.quant import (
 )
 from shrinkkit.quant.layers import kernels
 from shrinkkit.sources.models import QUANTIZED_FILE
+from tests.tiny import logits
 
 IDS = torch.arange(24).view(2, 12)
-
-
-def _logits(model):
-    with torch.no_grad():
-        return model(IDS).logits
 
 
 @pytest.fixture
@@ -64,14 +60,14 @@ def saved(tiny_llama, tmp_path):
 def test_a_loaded_model_is_the_saved_one(tiny_llama, tmp_path, how):
     small = quantize_model(tiny_llama, **how)
     loaded = load(save(small, tmp_path / "small"))
-    assert torch.equal(_logits(loaded), _logits(small))
+    assert torch.equal(logits(loaded, IDS), logits(small, IDS))
     assert not loaded.training
     assert type(loaded) is type(small)
     assert loaded.generation_config.to_dict() == small.generation_config.to_dict()
 
 
 def test_load_model_opens_the_folder(saved):
-    assert torch.equal(_logits(load_model(str(saved))), _logits(load(saved)))
+    assert torch.equal(logits(load_model(str(saved)), IDS), logits(load(saved), IDS))
 
 
 def test_four_bit_weights_take_four_bits_on_disk(tiny_llama, saved):
@@ -109,18 +105,18 @@ def test_the_file_does_not_depend_on_the_kernel(tiny_llama, saved, tmp_path, mon
     )
 
 
-def test_a_truncated_file_is_refused(saved):
-    whole = (saved / QUANTIZED_FILE).read_bytes()
-    (saved / QUANTIZED_FILE).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(AssetError, match="damaged"):
-        load(saved)
-
-
-def test_a_changed_byte_is_refused(saved):
-    whole = bytearray((saved / QUANTIZED_FILE).read_bytes())
-    whole[-5] ^= 1
-    (saved / QUANTIZED_FILE).write_bytes(whole)
-    with pytest.raises(AssetError, match="SHA-256 differs"):
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda whole: whole[: len(whole) // 2], "damaged"),
+        (lambda whole: whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:], "SHA-256 differs"),
+    ],
+    ids=["truncated", "a changed byte"],
+)
+def test_a_spoilt_file_is_refused(saved, spoil, says):
+    file = saved / QUANTIZED_FILE
+    file.write_bytes(spoil(file.read_bytes()))
+    with pytest.raises(AssetError, match=says):
         load(saved)
 
 

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.processes import ROOT, run_python
+
 LINT = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 
 
-def lint(folder: Path) -> subprocess.CompletedProcess:
+def lint(folder: Path) -> CompletedProcess[str]:
     """Run import-linter on the package in a folder, by the contracts that lie beside it."""
-    return subprocess.run(
-        [sys.executable, "-c", LINT, "--no-cache", "--no-logo"],
-        cwd=folder,
-        env=os.environ | {"COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = ["-c", LINT, "--no-cache", "--no-logo"]
+    return run_python(*command, cwd=folder, PYTHONPATH=str(folder), COLUMNS="200")
 
 
 @pytest.fixture

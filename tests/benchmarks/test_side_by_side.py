@@ -13,8 +13,9 @@ from safetensors.torch import save_file
 
 from shrinkkit.quant import fake_quantize, int_format
 from shrinkkit.surgery.parts import find_linears
+from tests.processes import ROOT
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+BENCHMARKS = ROOT / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 try:  # scripts import their neighbours by plain names
     import environments

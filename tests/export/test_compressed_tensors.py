@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -32,6 +30,7 @@ from shrinkkit.quant import (
 )
 from shrinkkit.quant.ptq.model import quantize_head
 from tests import tiny
+from tests.processes import run_python
 
 IDS = torch.arange(24).view(2, 12)
 GRIDS = {
@@ -177,13 +176,7 @@ def test_a_new_process_opens_it_without_shrinkkit(tiny_llama, tiny_tokenizer, tm
         "assert not any(name.startswith('shrinkkit') for name in sys.modules)\n"
         "with torch.no_grad(): print('LOGITS ' + json.dumps(model(ids).logits[0, -1].tolist()))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-    )
+    done = run_python("-c", code, folder, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     printed = torch.tensor(json.loads(done.stdout.rpartition("LOGITS ")[2]))
     ids = tiny_tokenizer("abc", return_tensors="pt").input_ids

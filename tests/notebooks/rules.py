@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 
 from nbformat import NotebookNode
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.processes import ROOT
+
 MAX_CODE_LINES = 25
 MAX_CODE_IN_A_ROW = 2
 WORDS, WORDS_OF_FIRST = (1200, 2000), (800, 2000)

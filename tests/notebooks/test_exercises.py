@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import re
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from tests.lessons.gates import EXERCISES, ROOT, SOLUTIONS, all_exercises, cells, notebooks
+from tools import release
 
-
-def load_release() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("release", ROOT / "tools" / "release.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-RELEASE = load_release()
 SOLVED = [pytest.param(path, id=path.stem) for path in notebooks(SOLUTIONS)]
 BOTH = [
     pytest.param(path, id=f"{folder.name}/{path.stem}")
@@ -45,7 +35,7 @@ def test_there_are_exercises() -> None:
 
 def test_the_exercises_are_what_the_solutions_release_to() -> None:
     """`make release` would change nothing: neither an exercise nor a badge."""
-    assert RELEASE.release(ROOT, check=True) == [], "run `make release` and commit the result"
+    assert release.release(ROOT, check=True) == [], "run `make release` and commit the result"
 
 
 @pytest.mark.parametrize("path", BOTH)
@@ -57,7 +47,7 @@ def test_one_folder_an_assignment(path: Path) -> None:
 @pytest.mark.parametrize("path", BOTH)
 def test_title_badge_and_headings(path: Path) -> None:
     first = cells(path)[0]["source"]
-    repo = RELEASE.current_repo(ROOT)
+    repo = release.current_repo(ROOT)
     place = f"notebooks/exercises/{path.stem}/{path.stem}.ipynb"
     assert first.startswith("# Exercises: ")
     assert f"(https://colab.research.google.com/github/{repo}/blob/main/{place})" in first
@@ -83,7 +73,7 @@ def test_the_set_up_cell_is_the_same_everywhere() -> None:
     }
     assert all(len(found) == 1 for found in set_ups.values()), set_ups
     assert len({found[0] for found in set_ups.values()}) == 1
-    repo = RELEASE.current_repo(ROOT)
+    repo = release.current_repo(ROOT)
     assert f"git+https://github.com/{repo}" in next(iter(set_ups.values()))[0]
 
 

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from shrinkkit.sources.assets import (
     verify,
 )
 from shrinkkit.system.cache import cached_folder
+from tests.processes import run_python
 
 BODY = b"the weights of a very small model"
 
@@ -145,12 +145,7 @@ def test_the_pin_file_matches_the_table() -> None:
 
 def test_pip_reads_the_pin_file(tmp_path: Path) -> None:
     """pip accepts the syntax and finds both pins installed already (no index is asked)."""
-    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", "--no-deps"]
-    done = subprocess.run(
-        [*command, "--require-hashes", "-r", str(pin_file())],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    pip = ["-m", "pip", "install", "--dry-run", "--no-index", "--no-deps"]
+    done = run_python(*pip, "--require-hashes", "-r", pin_file())
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Requirement already satisfied") == 2

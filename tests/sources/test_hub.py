@@ -12,8 +12,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +21,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-import shrinkkit
+from tests.processes import run_python
 
 pytestmark = pytest.mark.slow
 
@@ -209,20 +207,8 @@ def downloaded(
         pd.DataFrame({"text": lines}).to_parquet(data / config / "test-00000-of-00001.parquet")
     (data / "README.md").write_text(README)
     with serve_hub(root) as address:
-        surroundings = {
-            "HF_ENDPOINT": address,
-            "HF_HOME": str(root / "home"),
-            "HF_HUB_OFFLINE": "0",
-            "HF_HUB_DISABLE_XET": "1",
-            "PYTHONPATH": str(Path(shrinkkit.__file__).parent.parent),
-        }
-        done = subprocess.run(
-            [sys.executable, "-c", CLIENT],
-            env={**os.environ, **surroundings},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+        own = {"HF_HOME": str(root / "home"), "HF_HUB_DISABLE_XET": "1"}
+        done = run_python("-c", CLIENT, HF_ENDPOINT=address, HF_HUB_OFFLINE="0", **own)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -269,7 +255,7 @@ def test_what_is_not_there_is_said(
     assert message in str(said)
 
 
-def test_no_network_is_found_out_at_once(tmp_path: Path) -> None:
+def test_no_network_is_found_out_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serve_hub(tmp_path) as address:
         pass  # its port is closed again
     code = """
@@ -281,18 +267,9 @@ try:
 except Exception as error:
     print(round(time.monotonic() - start), type(error).__name__, str(error))
 """
-    surroundings = {
-        "HF_ENDPOINT": address,
-        "HF_HUB_OFFLINE": "0",
-        "PYTHONPATH": str(Path(shrinkkit.__file__).parent.parent),
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={k: v for k, v in os.environ.items() if "proxy" not in k.lower()} | surroundings,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    for name in [name for name in os.environ if "proxy" in name.lower()]:
+        monkeypatch.delenv(name)
+    done = run_python("-c", code, HF_ENDPOINT=address, HF_HUB_OFFLINE="0")
     seconds, kind, said = done.stdout.split(maxsplit=2)
     assert (kind, "could not be reached" in said) == ("AssetError", True), done.stderr
     assert int(seconds) < 20  # the hub's client alone would try for 25 seconds

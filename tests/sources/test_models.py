@@ -8,8 +8,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +20,7 @@ from shrinkkit.loading import load_model
 from shrinkkit.sources.assets import ASSETS, OWN, shipped_models
 from shrinkkit.sources.models import EMBEDDED, load_tokenizer, provenance
 from tests import tiny
+from tests.processes import run_python
 
 # The embedded models themselves: few and quick.
 
@@ -287,7 +286,7 @@ except Exception as error:
     print(type(error).__name__, error)
 print([s.fix for s in asset_status() if s.name == "fable"])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = run_python("-c", code)
     assert done.returncode == 0, done.stderr
     said = done.stdout.splitlines()
     assert said[0] == "LlamaForCausalLM fable 256"

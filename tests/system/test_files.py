@@ -6,8 +6,6 @@ import errno
 import hashlib
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -30,8 +28,7 @@ from shrinkkit.system.files import (
     size_of,
     write_atomically,
 )
-
-ROOT = Path(files.__file__).resolve().parents[2]
+from tests.processes import run_python, start_python
 
 
 def contents(folder: Path) -> list[str]:
@@ -53,16 +50,6 @@ def write_and_fail(path: Path, make: Callable[[Path], object], error: Exception)
 def hold(path: Path, timeout_s: float) -> None:
     with lock(path, timeout_s=timeout_s):
         pass
-
-
-def run_python(code: str, *arguments: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 def test_folders_follow_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,9 +220,8 @@ for write in (
     except StorageError as error:
         print(error)
 """
-    process = run_python(code, tmp_path)
-    out, err = process.communicate(timeout=60)
-    assert out.count("disk is full or a size limit was reached") == 2, err
+    done = run_python("-c", code, tmp_path)
+    assert done.stdout.count("disk is full or a size limit was reached") == 2, done.stderr
     assert contents(tmp_path) == []
 
 
@@ -300,7 +286,7 @@ with lock(sys.argv[1]), write_atomically(sys.argv[1]) as temporary:
     time.sleep(60)
 """
     path = tmp_path / "x"
-    process = run_python(code, path)
+    process = start_python("-c", code, path)
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
     with pytest.raises(StorageError, match="still locked"):

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import ROOT
 from tools import mend_env
 
-ROOT = Path(__file__).resolve().parents[2]
 STAND_IN = """#!/bin/sh
 echo "$*" >>"$CALLS"
 case "$*" in

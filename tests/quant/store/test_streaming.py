@@ -8,8 +8,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -19,11 +17,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from typer.testing import CliRunner
 
 from shrinkkit import load_model, load_tokenizer
 from shrinkkit.calibration.walk import Walk
-from shrinkkit.cli import app as cli
 from shrinkkit.errors import AssetError, InputError, StorageError
 from shrinkkit.quant import (
     NF4,
@@ -40,6 +36,7 @@ from shrinkkit.quant.store.unfinished import Unfinished
 from shrinkkit.surgery.parts import find_linears
 from shrinkkit.system.files import lock
 from tests import tiny
+from tests.processes import refuse, start_python, succeed, write_words
 
 GRID = {"bits": 4, "group_size": 32}
 SMALL_SCALES = int_format(3, group_size=16, scale_bits=6)
@@ -213,23 +210,14 @@ def test_killed_outright_it_goes_on_exactly(tokens, tmp_path: Path, tiny_tokeniz
     """SIGKILL, in another process, through the command line; every file's bytes are compared."""
     folder = checkpoint(tmp_path / "source", layers=12, dtype=torch.bfloat16)
     tiny_tokenizer.save_pretrained(folder)
-    for number in range(3):
-        words = " ".join(f"word{(number + i * i) % 17} and" for i in range(200))
-        (tmp_path / f"{number}.txt").write_text(words)
     rest = ["--stream", "--method=gptq", "--group-size=32", "--n-samples=2"]
-    rest += [f"--calibration={tmp_path}"]
+    rest += [f"--calibration={write_words(tmp_path / 'text', 3, 200)}"]
 
-    def command(target: str) -> list[str]:
-        return ["quantize", str(folder), str(tmp_path / target), *rest]
+    def command(target: str) -> list[object]:
+        return ["quantize", folder, tmp_path / target, *rest]
 
-    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    with subprocess.Popen(
-        [sys.executable, "-m", "shrinkkit", *command("cut")],
-        env=os.environ | threads,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    threads = str(torch.get_num_threads())
+    with start_python("-m", "shrinkkit", *command("cut"), OMP_NUM_THREADS=threads) as process:
         deadline = time.monotonic() + 120
         while Unfinished(tmp_path / "cut.partial").done() < 2:
             assert process.poll() is None, process.stderr.read()
@@ -240,18 +228,14 @@ def test_killed_outright_it_goes_on_exactly(tokens, tmp_path: Path, tiny_tokeniz
     assert not (tmp_path / "cut").exists()
 
     for target in ("cut", "whole"):
-        done = CliRunner().invoke(cli.app, command(target))
-        assert done.exit_code == 0, done.output
-    assert "MiB" in done.output
+        assert "MiB" in succeed(*command(target))
     assert digests(tmp_path / "cut") == digests(tmp_path / "whole")
     assert (
         load_tokenizer(tmp_path / "cut")("words")["input_ids"]
         == (tiny_tokenizer("words")["input_ids"])
     )
 
-    other = CliRunner().invoke(cli.app, [*command("cut"), "--bits=3"])
-    assert other.exit_code == 1
-    assert "bits was 4 and is 3" in other.output
+    refuse("bits was 4 and is 3", *command("cut"), "--bits=3")
 
 
 def test_memory_does_not_grow_with_the_blocks(tokens, tmp_path: Path, monkeypatch) -> None:
@@ -448,9 +432,7 @@ def test_bad_arguments(source: Path, tokens, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="quantized already"):
         gptq_checkpoint(small, tmp_path / "twice", tokens, **GRID)
     for wrong in (["--stream"], ["--method=gptq", "--restart"]):
-        done = CliRunner().invoke(cli.app, ["quantize", str(source), str(target), *wrong])
-        assert done.exit_code == 1
-        assert "--stream needs --method gptq" in done.output
+        refuse("--stream needs --method gptq", "quantize", source, target, *wrong)
 
 
 def test_the_embedding_answers_as_before(source: Path, tokens) -> None:

@@ -41,7 +41,9 @@ class Asset:
     fix: str
 
 
-_GENSIM = "gensim/test/test_data/"
+def _of_gensim(name: str, file: str, sha256: str, size_bytes: int) -> Asset:
+    file = f"gensim/test/test_data/{file}"
+    return Asset(name, "gensim", "4.4.0", file, sha256, size_bytes, INSTALL_TEXTS)
 
 
 def shipped_models() -> dict[str, dict]:
@@ -90,32 +92,23 @@ ASSETS: dict[str, Asset] = {
             fix=INSTALL_MODELS,
         ),
         *_own_assets(),
-        Asset(
-            name="wikipedia",
-            package="gensim",
-            version="4.4.0",
-            file=_GENSIM + "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2",
+        _of_gensim(
+            "wikipedia",
+            "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2",
             sha256="a53f4648dec40467ebdcbc7a1307eddb51fe6e28e9309f6ebde81ba0d04bea2d",
             size_bytes=1_695_871,
-            fix=INSTALL_TEXTS,
         ),
-        Asset(
-            name="lee-news",
-            package="gensim",
-            version="4.4.0",
-            file=_GENSIM + "lee_background.cor",
+        _of_gensim(
+            "lee-news",
+            "lee_background.cor",
             sha256="5d78d6dafd953bbf65797bef09a9ffb9ec430583381be705f8fd460000f370fb",
             size_bytes=360_082,
-            fix=INSTALL_TEXTS,
         ),
-        Asset(
-            name="analogies",
-            package="gensim",
-            version="4.4.0",
-            file=_GENSIM + "questions-words.txt",
+        _of_gensim(
+            "analogies",
+            "questions-words.txt",
             sha256="8c29b3332afc46f3fb8be04cb5297bf96f39aa7131272dff57869b4485b22a36",
             size_bytes=603_955,
-            fix=INSTALL_TEXTS,
         ),
     )
 }

@@ -53,17 +53,23 @@ def state(finding: Finding) -> str:
 
 
 @pytest.mark.parametrize(
-    ("version", "expected"),
+    ("look", "found", "expected"),
     [
-        ((3, 9, 18), "wrong"),
-        ((3, 10, 0), "ok"),
-        ((3, 13, 9), "ok"),
-        ((3, 14, 0), "wrong"),
+        (doctor.python, (3, 9, 18), "wrong"),
+        (doctor.python, (3, 10, 0), "ok"),
+        (doctor.python, (3, 13, 9), "ok"),
+        (doctor.python, (3, 14, 0), "wrong"),
+        (doctor.cores, 1, "note"),
+        (doctor.cores, 2, "ok"),
+        (doctor.cores, 64, "ok"),
+        (doctor.disk, 50 * GB, "ok"),
+        (doctor.disk, 2 * GB, "note"),
+        (doctor.disk, 0.1 * GB, "wrong"),
     ],
-    ids=["3.9", "3.10", "3.13", "3.14"],
 )
-def test_python(version: tuple[int, ...], expected: str) -> None:
-    assert state(doctor.python(version)) == expected
+def test_python_cores_and_disk(isolated_cache: Path, look, found, expected: str) -> None:
+    assert state(look(found)) == expected
+    assert not isolated_cache.exists()
 
 
 @pytest.mark.parametrize(
@@ -133,11 +139,6 @@ def test_packages_of_a_shrinkkit_that_was_never_installed(monkeypatch: pytest.Mo
     assert [state(finding) for finding in doctor.packages()] == ["wrong"]
 
 
-@pytest.mark.parametrize(("n", "expected"), [(1, "note"), (2, "ok"), (64, "ok")])
-def test_cores(n: int, expected: str) -> None:
-    assert state(doctor.cores(n)) == expected
-
-
 @pytest.mark.parametrize(
     ("available", "expected"), [(8 * GB, "ok"), (2 * GB, "note"), (GB, "wrong")]
 )
@@ -201,14 +202,6 @@ def test_cache_folder_that_cannot_be_made(
     monkeypatch.setenv("SHRINKKIT_CACHE", str(isolated_cache / "below"))
     assert state(doctor.cache_folder()) == "wrong"
     assert "SHRINKKIT_CACHE" in doctor.cache_folder().advice
-
-
-@pytest.mark.parametrize(
-    ("free", "expected"), [(50 * GB, "ok"), (2 * GB, "note"), (0.1 * GB, "wrong")]
-)
-def test_disk(isolated_cache: Path, free: int, expected: str) -> None:
-    assert state(doctor.disk(free)) == expected
-    assert not isolated_cache.exists()
 
 
 def test_disk_is_that_of_the_cache_folder(

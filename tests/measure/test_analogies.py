@@ -16,6 +16,7 @@ from shrinkkit.errors import InputError
 from shrinkkit.measure import analogy_accuracy, wilson_interval
 from shrinkkit.measure.analogies import choose_candidates
 from shrinkkit.sources.tasks import AnalogyQuestion, AnalogyTask
+from tests.tiny import logits
 
 
 @pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])
@@ -48,8 +49,7 @@ def brute_force(model, prompts, candidates):
     for prompt in prompts:
         scores = []
         for candidate in candidates:
-            with torch.no_grad():
-                log_p = model(torch.tensor([[*prompt, *candidate]])).logits[0].log_softmax(-1)
+            log_p = logits(model, torch.tensor([[*prompt, *candidate]]))[0].log_softmax(-1)
             places = range(len(prompt) - 1, len(prompt) + len(candidate) - 1)
             scores.append(sum(log_p[i, t].item() for i, t in zip(places, candidate, strict=True)))
         chosen.append(max(range(len(scores)), key=scores.__getitem__))
@@ -109,13 +109,13 @@ class Knowing(nn.Module):
         self.known = [tokenizer(sentence)["input_ids"] for sentence in sentences]
 
     def forward(self, tokens):
-        logits = torch.zeros(*tokens.shape, 256)
+        found = torch.zeros(*tokens.shape, 256)
         for b, row in enumerate(tokens.tolist()):
             for known in self.known:
                 for i in range(len(row)):
                     if row[: i + 1] == known[: i + 1] and i + 1 < len(known):
-                        logits[b, i, known[i + 1]] = 9.0
-        return SimpleNamespace(logits=logits)
+                        found[b, i, known[i + 1]] = 9.0
+        return SimpleNamespace(logits=found)
 
 
 CANDIDATES = ("Greece", "Iraq", "Iran", "Peru")

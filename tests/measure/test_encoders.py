@@ -10,7 +10,8 @@ from torch import nn
 
 from shrinkkit.errors import InputError
 from shrinkkit.measure import encode, ranking_scores, retrieval_scores, topics_accuracy
-from shrinkkit.sources.tasks import RetrievalTask, TopicsTask
+from shrinkkit.sources.tasks import RetrievalTask
+from tests.measure.conftest import topics
 
 SENTENCES = ["A short one.", "Another, rather longer sentence.", "x", "Four words stand here."]
 
@@ -93,16 +94,13 @@ def test_retrieval_finds_passages_by_their_letters(tiny_tokenizer):
     assert retrieval_scores(Counter(), tiny_tokenizer, wrong).recall_at_1 == 0.0
 
 
-def topics(train, test):
-    return TopicsTask(*zip(*train, strict=True), *zip(*test, strict=True), ("ab", "cd", "ef"))
-
-
 def test_topics_are_told_apart_by_letters(tiny_tokenizer):
     train = [("abab", 0), ("aabb", 0), ("cdcd", 1), ("ccdd", 1), ("efef", 2), ("eeff", 2)]
     test = [("baba", 0), ("dcdc", 1), ("fefe", 2), ("dd", 2)]  # the last one is labelled wrongly
-    score = topics_accuracy(Counter(), tiny_tokenizer, topics(train, test))
+    task = topics(train, test, ("ab", "cd", "ef"))
+    score = topics_accuracy(Counter(), tiny_tokenizer, task)
     assert score.accuracy == 0.75
     # F1 by hand: topic 0: 1; topic 1: precision 1/2, recall 1; topic 2: precision 1, recall 1/2
     assert score.macro_f1 == pytest.approx((1 + 2 / 3 + 2 / 3) / 3)
     assert score.n == 4
-    assert topics_accuracy(Counter(), tiny_tokenizer, topics(train, test)) == score
+    assert topics_accuracy(Counter(), tiny_tokenizer, task) == score

@@ -13,6 +13,7 @@ import pytest
 import shrinkkit.system.cache
 from shrinkkit.errors import StorageError
 from shrinkkit.system.cache import MANIFEST, cached_folder, is_whole
+from shrinkkit.system.files import lock
 from tests.processes import start_python
 
 
@@ -139,6 +140,8 @@ def test_a_killed_builder_is_replaced(tmp_path: Path) -> None:
     process = start_python("-c", BUILD_SLOWLY, tmp_path, 60)
     assert process.stdout is not None
     assert process.stdout.readline() == "building\n"
+    with pytest.raises(StorageError, match="still locked"), lock(tmp_path / "model", timeout_s=0.1):
+        pass
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=30)
     assert not (tmp_path / "model").exists()

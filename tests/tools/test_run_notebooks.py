@@ -76,28 +76,23 @@ def test_clean_twice_is_clean_once() -> None:
     nbformat.validate(once)
 
 
-def test_printed_text_becomes_one_piece_as_a_terminal_ends_up_showing_it() -> None:
-    assert [output.text for output in cleaned_outputs(printed("1\r2"), printed("2\r3\n"))] == [
-        "3\n"
-    ]
+BAR = "\rload:   0%|    | 0/3\rload: 100%|####| 3/3 [00:01<00:00]\n"
 
 
 @pytest.mark.parametrize(
-    ("text", "left"),
+    ("texts", "name", "left"),
     [
-        pytest.param("\rload:   0%|    | 0/3\rload: 100%|####| 3/3 [00:01<00:00]\n", [], id="bar"),
-        pytest.param("\r5it [00:01, 2.8it/s]\n", [], id="count"),
-        pytest.param("\ra: 100%|##| 3/3\ncareful\n", ["careful\n"], id="bar and warning"),
-        pytest.param("careful: 50% of it\n", ["careful: 50% of it\n"], id="warning"),
+        pytest.param(["1\r2", "2\r3\n"], "stdout", ["3\n"], id="as a terminal shows it, in one"),
+        pytest.param([BAR], "stderr", [], id="bar"),
+        pytest.param(["\r5it [00:01, 2.8it/s]\n"], "stderr", [], id="count"),
+        pytest.param(["\ra: 100%|##| 3/3\nhm\n"], "stderr", ["hm\n"], id="bar and warning"),
+        pytest.param(["so: 50% of it\n"], "stderr", ["so: 50% of it\n"], id="warning"),
+        pytest.param(["97%| of it\n"], "stdout", ["97%| of it\n"], id="a percentage"),
     ],
 )
-def test_progress_bars_go_and_warnings_stay(text: str, left: list[str]) -> None:
-    assert [output.text for output in cleaned_outputs(printed(text, "stderr"))] == left
-
-
-def test_a_percentage_that_a_lesson_prints_stays() -> None:
-    text = "kept 97%| of it\n"
-    assert [output.text for output in cleaned_outputs(printed(text))] == [text]
+def test_bars_go_and_printed_text_stays(texts: list[str], name: str, left: list[str]) -> None:
+    outputs = cleaned_outputs(*(printed(text, name) for text in texts))
+    assert [output.text for output in outputs] == left
 
 
 def test_widget_views_go_and_figures_stay() -> None:

@@ -162,29 +162,21 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def left(folder: Path) -> list[str]:
+@pytest.mark.parametrize(
+    ("spoil", "left"),
+    [
+        (lambda folder: None, ["one", "two"]),
+        (lambda folder: (folder / "two.py").unlink(), ["one"]),
+        (lambda folder: (folder / "one.py").write_text("x\n"), ["two"]),
+        (lambda folder: (folder / "two-1.0.dist-info/RECORD").unlink(), ["one"]),
+        (lambda folder: (folder / "two-1.0.dist-info/METADATA").unlink(), ["one"]),
+    ],
+    ids=["whole", "a missing file", "a short file", "no record", "no metadata"],
+)
+def test_only_whole_packages_are_left(packages: Path, spoil, left: list[str]) -> None:
+    spoil(packages)
     mend_env.main()
-    return sorted(path.name.split("-")[0] for path in folder.glob("*.dist-info"))
-
-
-def test_whole_packages_are_left_alone(packages: Path) -> None:
-    assert left(packages) == ["one", "two"]
-
-
-def test_a_missing_file_is_noticed(packages: Path) -> None:
-    (packages / "two.py").unlink()
-    assert left(packages) == ["one"]
-
-
-def test_a_short_file_is_noticed(packages: Path) -> None:
-    (packages / "one.py").write_text("x\n")
-    assert left(packages) == ["two"]
-
-
-@pytest.mark.parametrize("name", ["RECORD", "METADATA"])
-def test_missing_metadata_is_noticed(packages: Path, name: str) -> None:
-    (packages / "two-1.0.dist-info" / name).unlink()
-    assert left(packages) == ["one"]
+    assert sorted(path.name.split("-")[0] for path in packages.glob("*.dist-info")) == left
 
 
 def test_this_environment_is_whole() -> None:

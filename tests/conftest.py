@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,16 @@ def isolated_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("SHRINKKIT_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Iterator[Path]:
+    """A folder with somebody's work, which has to be there at the end of the test."""
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("mine")
+    yield folder
+    assert (folder / "thesis.txt").read_text() == "mine"
 
 
 @pytest.fixture(scope="session")

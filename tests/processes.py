@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,16 @@ def start_python(*arguments: object, **environment: str) -> subprocess.Popen[str
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def kill_once(process: subprocess.Popen[str], ready: Callable[[], bool]) -> None:
+    """Kill a process outright as soon as it has come so far, in two minutes at most."""
+    deadline = time.monotonic() + 120
+    while not ready():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline, "not so far in two minutes"
+        time.sleep(0.005)
+    process.kill()
 
 
 def run_python(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -53,6 +53,14 @@ def opt(seed: int = 0, **different: Any):
     """Make an OPT of the same sizes."""
     sizes = {**SIZES, "ffn_dim": 64, "word_embed_proj_dim": 32, **different}
     return model("OPTForCausalLM", seed, **sizes)
+
+
+def redrawn(made, parameters: Iterable[torch.Tensor] | None = None, seed: int = 0):
+    """Draw parameters of a model, all of them unless some are given, large enough to be felt."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in made.parameters() if parameters is None else parameters:
+        parameter.data = torch.randn(parameter.shape, generator=generator) * 0.15
+    return made
 
 
 def biased(made):

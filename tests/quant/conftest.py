@@ -17,10 +17,7 @@ from tests import tiny
 def llama(tiny_llama):
     """The tiny model with weights large enough that rounding them matters."""
     model = copy.deepcopy(tiny_llama)
-    generator = torch.Generator().manual_seed(0)
-    for layer in find_linears(model).values():
-        layer.weight.data = torch.randn(layer.weight.shape, generator=generator) * 0.15
-    return model
+    return tiny.redrawn(model, [layer.weight for layer in find_linears(model).values()])
 
 
 def divergence(reference, small, tokens: torch.Tensor) -> float:
@@ -45,9 +42,23 @@ def windows():
     return windows_of
 
 
+def train(model, text: torch.Tensor, steps: int, batch_size: int = 16, **how) -> tuple:
+    """Train a prepared or adapted model; return it with the loss of every step."""
+    losses: list[float] = []
+    trained = train_qat(
+        model,
+        text,
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=1e-2,
+        on_step=lambda row: losses.append(row["loss"]),
+        **how,
+    )
+    return trained, losses
+
+
 @pytest.fixture(scope="session")
 def taught():
     """A small Llama that has learned the language of `windows_of`: perplexity 3 is the best."""
     model = tiny.llama(tie_word_embeddings=True)
-    text = windows_of(512, seed=0)
-    return train_qat(model, text, steps=150, batch_size=16, learning_rate=1e-2)
+    return train(model, windows_of(512, seed=0), steps=150)[0]

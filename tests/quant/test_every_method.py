@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 
 from shrinkkit.errors import InputError
 from shrinkkit.quant import (
@@ -69,6 +70,31 @@ def test_saved_and_loaded_it_gives_the_same_logits(method, llama, tokens, tmp_pa
 def test_a_model_is_not_quantized_twice(method, llama, tokens) -> None:
     with pytest.raises(InputError, match=r"quantized already|smooth it first, then quantize"):
         method(quantize_model(llama, 8), tokens)
+
+
+@pytest.mark.parametrize("name", ["rounding", "W8A8", "W8A8, static", "ste", "lsq"])
+def test_include_and_exclude_choose_layers(name: str, llama, tokens) -> None:
+    head = {"head_bits": None} if name in PACKING else {}
+    small = METHODS[name](llama, tokens, include="*.mlp.*", exclude="*.down_proj", **head)
+    changed = {n for n, m in small.named_modules() if "proj" in n and type(m) is not nn.Linear}
+    assert changed == {f"model.layers.{i}.mlp.{n}_proj" for i in (0, 1) for n in ("gate", "up")}
+    with pytest.raises(InputError, match="No linear layer matches"):
+        METHODS[name](llama, tokens, include="nothing*")
+
+
+@pytest.mark.parametrize("name", ["GPTQ", "AWQ", "W8A8, static", "SmoothQuant", "smoothing"])
+@pytest.mark.parametrize(
+    ("windows", "says"),
+    [
+        (torch.zeros(0, 8).long(), "at least one of them"),
+        (torch.zeros(2, 8), "integers"),
+        (torch.arange(8), r"shape \(8,\)"),
+    ],
+    ids=["empty", "floats", "flat"],
+)
+def test_text_has_to_be_windows_of_the_models_tokens(name, windows, says, llama) -> None:
+    with pytest.raises(InputError, match=says):
+        METHODS[name](llama, windows)
 
 
 @pytest.mark.parametrize("name", ["rounding", "GPTQ", "ste", "lsq"])

@@ -15,6 +15,7 @@ from shrinkkit.quant import (
     Format,
     QuantizedEmbedding,
     QuantizedLinear,
+    W8A8Linear,
     choose_qparams,
     int_format,
     quantize,
@@ -148,8 +149,10 @@ def test_bytes_in_memory_are_the_packed_ones(name, bits):
     assert packed.nbytes == sum(t.untyped_storage().nbytes() for t in packed.buffers())
 
 
-def test_gradients_reach_what_stands_in_front():
-    packed = QuantizedLinear.from_linear(packable(64, 192), FORMATS["int4-g64"])
+@pytest.mark.parametrize("name", ["int4-g64", "w8a8"])
+def test_gradients_reach_what_stands_in_front(name):
+    packed = QuantizedLinear.from_linear(packable(64, 192), FORMATS.get(name, FORMATS["int8"]))
+    packed = W8A8Linear.from_quantized(packed) if name == "w8a8" else packed
     x = normal(2, 192).requires_grad_()
     packed(x).sum().backward()
     torch.testing.assert_close(x.grad, packed.dequantize().sum(0).expand(2, -1))

@@ -142,13 +142,6 @@ def test_storage_is_that_of_int8_weights_and_moves_without_change():
     assert torch.equal(cast.integers(), layer.integers())
 
 
-def test_gradients_reach_what_stands_in_front():
-    layer = W8A8Linear.from_quantized(_weight_only(32, 64))
-    x = normal(2, 64).requires_grad_()
-    layer(x).sum().backward()
-    torch.testing.assert_close(x.grad, layer.dequantize().sum(0).expand(2, -1))
-
-
 def test_a_model_is_w8a8_but_for_its_head(tiny_llama):
     small = quantize_activations(tiny_llama)
     assert all(isinstance(layer, W8A8Linear) for layer in find_linears(small).values())
@@ -189,25 +182,13 @@ def test_only_files_with_activations_say_the_new_format(tiny_llama):
     assert tensors_of(quantize_activations(tiny_llama))[1]["version"] == VERSION_ACTIVATIONS
 
 
-def test_layers_can_be_chosen(tiny_llama):
-    small = quantize_activations(tiny_llama, exclude="*.down_proj", head_bits=None)
-    packed = [n for n, m in small.named_modules() if isinstance(m, W8A8Linear)]
-    assert len(packed) == 6 * tiny_llama.config.num_hidden_layers
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ({"activations": "per_tokn"}, "Did you mean 'per_token'"),
         ({"activations": "per_tensor_static"}, "calibration is missing"),
-        (
-            {"activations": "per_tensor_static", "calibration": torch.zeros(0, 8).long()},
-            "at least one of them",
-        ),
-        ({"activations": "per_tensor_static", "calibration": torch.zeros(3)}, "integers"),
-        ({"include": "nothing*"}, "No linear layer matches"),
     ],
-    ids=["typo", "no-calibration", "empty", "floats", "no-match"],
+    ids=["typo", "no-calibration"],
 )
 def test_bad_arguments_are_named(tiny_llama, arguments, words):
     with pytest.raises(InputError, match=words):

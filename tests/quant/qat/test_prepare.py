@@ -9,12 +9,10 @@ from shrinkkit.errors import InputError
 from shrinkkit.measure import perplexity
 from shrinkkit.quant import (
     NF4,
-    FakeQuantLinear,
     Format,
     QuantizedEmbedding,
     QuantizedLinear,
     convert_qat,
-    dequantize_model,
     int_format,
     load,
     prepare_qat,
@@ -24,6 +22,7 @@ from shrinkkit.quant import (
 )
 from shrinkkit.surgery.parts import find_linears
 from shrinkkit.train import write_windows
+from tests.quant.conftest import train
 from tests.tiny import left_alone, logits, normal
 
 GRIDS = {
@@ -39,7 +38,7 @@ GRIDS = {
 
 
 @pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
-def test_converting_changes_no_answer(llama, tokens, grid: dict) -> None:
+def test_converting_and_saving_change_no_answer(llama, tokens, grid: dict, tmp_path) -> None:
     student = train_qat(prepare_qat(llama, **grid), tokens, steps=3, batch_size=4)
     packed = convert_qat(student, head_bits=None)
     for name, layer in find_linears(packed).items():
@@ -49,14 +48,10 @@ def test_converting_changes_no_answer(llama, tokens, grid: dict) -> None:
     # the kernels for 4 bits round x to bfloat16, the others compute in float32
     near = {"rtol": 2e-2, "atol": 2e-2} if grid.get("bits") == 4 else {"rtol": 1e-4, "atol": 1e-4}
     torch.testing.assert_close(logits(packed, tokens[:2]), logits(student, tokens[:2]), **near)
-
-
-@pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
-def test_save_and_load(llama, tokens, grid: dict, tmp_path) -> None:
-    packed = convert_qat(prepare_qat(llama, **grid))
-    again = load(save(packed, tmp_path / "model"))
-    assert torch.equal(logits(again, tokens[:2]), logits(packed, tokens[:2]))
-    assert isinstance(packed.get_input_embeddings(), QuantizedEmbedding)  # tied, 8 bits, as ever
+    whole = convert_qat(student)
+    assert isinstance(whole.get_input_embeddings(), QuantizedEmbedding)  # tied, 8 bits, as ever
+    again = load(save(whole, tmp_path / "model"))
+    assert torch.equal(logits(again, tokens[:2]), logits(whole, tokens[:2]))
 
 
 @pytest.mark.parametrize("way", [{"method": "ste"}, {"start": "search"}], ids=["ste", "lsq"])
@@ -101,16 +96,7 @@ def test_same_seed_same_model(llama, tokens) -> None:
 @pytest.mark.parametrize("method", ["ste", "lsq", "ternary"])
 def test_training_beats_rounding_at_two_bits(taught, windows, method: str) -> None:
     start = prepare_qat(taught, 2, None if method == "ternary" else 16, method=method)
-    losses: list[float] = []
-    trained = train_qat(
-        start,
-        windows(512, seed=0),
-        teacher=taught,
-        steps=40,
-        batch_size=16,
-        learning_rate=1e-2,
-        on_step=lambda row: losses.append(row["loss"]),
-    )
+    trained, losses = train(start, windows(512, seed=0), teacher=taught, steps=40)
     held_out = windows(64, seed=1)
     found = {
         name: perplexity(model, held_out)
@@ -130,24 +116,8 @@ def test_training_beats_rounding_at_two_bits(taught, windows, method: str) -> No
 
 def test_text_without_a_teacher_is_learned(llama) -> None:
     tokens = torch.arange(24).repeat(8, 1)  # the same window again and again
-    losses: list[float] = []
-    train_qat(
-        prepare_qat(llama, 2, 16),
-        tokens,
-        steps=25,
-        batch_size=4,
-        learning_rate=1e-2,
-        on_step=lambda row: losses.append(row["loss"]),
-    )
+    _, losses = train(prepare_qat(llama, 2, 16), tokens, steps=25, batch_size=4)
     assert losses[-1] < losses[0] / 2
-
-
-def test_only_some_layers(llama) -> None:
-    student = prepare_qat(llama, include="*.mlp.*", exclude="*.down_proj")
-    kinds = {name: type(layer) for name, layer in student.named_modules() if "proj" in name}
-    prepared = {name for name, kind in kinds.items() if kind is FakeQuantLinear}
-    assert prepared == {f"model.layers.{i}.mlp.{n}_proj" for i in (0, 1) for n in ("gate", "up")}
-    assert dequantize_model(convert_qat(student)) is not None
 
 
 def test_inplace_packs_the_model_itself(llama) -> None:

@@ -16,9 +16,9 @@ from shrinkkit.quant import (
     merge_lora,
     quantize_model,
     tensors_of,
-    train_qat,
 )
 from shrinkkit.surgery.parts import find_linears
+from tests.quant.conftest import train
 from tests.tiny import logits, normal
 
 BASES = {"int4": int_format(4, group_size=32), "nf4": NF4, "int3": int_format(3, group_size=16)}
@@ -28,17 +28,7 @@ BASES = {"int4": int_format(4, group_size=32), "nf4": NF4, "int3": int_format(3,
 def healed(taught, windows):
     """A 2-bit base, its adapted model after training, and the losses."""
     base = quantize_model(taught, 2, 16, head_bits=None)
-    losses: list[float] = []
-    adapted = train_qat(
-        add_lora(base, rank=4),
-        windows(512, seed=0),
-        teacher=taught,
-        steps=40,
-        batch_size=16,
-        learning_rate=1e-2,
-        on_step=lambda row: losses.append(row["loss"]),
-    )
-    return base, adapted, losses
+    return base, *train(add_lora(base, rank=4), windows(512, seed=0), teacher=taught, steps=40)
 
 
 @pytest.mark.parametrize("base", BASES.values(), ids=BASES)
@@ -101,9 +91,8 @@ def test_healing_lowers_the_loss_and_moves_no_integer(taught, windows, healed) -
 def test_merging_into_floats_is_exact_and_into_integers_is_not(windows, healed) -> None:
     _, adapted, _ = healed
     merged, tokens = merge_lora(adapted), windows(8, seed=2)
-    torch.testing.assert_close(
-        logits(merged, tokens), logits(adapted, tokens), rtol=1e-4, atol=1e-4
-    )
+    near = {"rtol": 1e-4, "atol": 1e-4}
+    torch.testing.assert_close(logits(merged, tokens), logits(adapted, tokens), **near)
     name = "model.layers.1.mlp.down_proj"
     layer = lora_layers(adapted.get_base_model())[name]
     x = normal(3, 64, seed=4)

@@ -7,8 +7,6 @@ import hashlib
 import json
 import os
 import shutil
-import signal
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -36,7 +34,7 @@ from shrinkkit.quant.store.unfinished import Unfinished
 from shrinkkit.surgery.parts import find_linears
 from shrinkkit.system.files import lock
 from tests import tiny
-from tests.processes import refuse, start_python, succeed, write_words
+from tests.processes import kill_once, refuse, start_python, succeed, write_words
 
 GRID = {"bits": 4, "group_size": 32}
 SMALL_SCALES = int_format(3, group_size=16, scale_bits=6)
@@ -56,9 +54,7 @@ def checkpoint(folder: Path, *, layers: int = 2, shard: str = "5GB", **options) 
         pad_token_id=250,
         attention_bias=True,
     )
-    generator = torch.Generator().manual_seed(options.get("seed", 0))
-    for parameter in model.parameters():
-        parameter.data = torch.randn(parameter.shape, generator=generator) * 0.15
+    tiny.redrawn(model, seed=options.get("seed", 0))
     model.to(options.get("dtype", torch.float32)).save_pretrained(folder, max_shard_size=shard)
     return folder
 
@@ -218,12 +214,7 @@ def test_killed_outright_it_goes_on_exactly(tokens, tmp_path: Path, tiny_tokeniz
 
     threads = str(torch.get_num_threads())
     with start_python("-m", "shrinkkit", *command("cut"), OMP_NUM_THREADS=threads) as process:
-        deadline = time.monotonic() + 120
-        while Unfinished(tmp_path / "cut.partial").done() < 2:
-            assert process.poll() is None, process.stderr.read()
-            assert time.monotonic() < deadline, "no two blocks in two minutes"
-            time.sleep(0.005)
-        os.kill(process.pid, signal.SIGKILL)
+        kill_once(process, lambda: Unfinished(tmp_path / "cut.partial").done() >= 2)
     assert 2 <= Unfinished(tmp_path / "cut.partial").done() < 12
     assert not (tmp_path / "cut").exists()
 
@@ -303,10 +294,7 @@ def test_a_finished_target_is_replaced_at_the_end(source: Path, tokens, tmp_path
     assert load(target).model.layers[0].mlp.up_proj.format.bits == 3
 
 
-def test_what_others_wrote_is_left_alone(source: Path, tokens, tmp_path: Path) -> None:
-    notes = tmp_path / "notes"
-    notes.mkdir()
-    (notes / "thesis.txt").write_text("mine")
+def test_what_others_wrote_is_left_alone(source: Path, tokens, notes, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not written by shrinkkit"):
         gptq_checkpoint(source, notes, tokens, **GRID, restart=True)
     shutil.copytree(notes, tmp_path / "small.partial")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -21,7 +19,7 @@ from shrinkkit.train.lm import Corpus, Run, Settings, train_lm, training_speed
 from shrinkkit.train.lm.build import new_model
 from shrinkkit.train.lm.state import latest
 from shrinkkit.train.lm.train import new_accelerator, train_step
-from tests.processes import run_python, start_python
+from tests.processes import kill_once, run_python, start_python
 from tests.tiny import same_tensors
 
 
@@ -106,12 +104,7 @@ def test_killed_outright_it_goes_on_exactly(
     command += ["--preset=tiny", "--steps=60", "--batch-size=4", "--save-every=1", "--out"]
 
     with start_python(*command, tmp_path / "cut") as process:
-        deadline = time.monotonic() + 120
-        while latest(tmp_path / "cut") is None:
-            assert process.poll() is None, process.stderr.read()
-            assert time.monotonic() < deadline, "no checkpoint in two minutes"
-            time.sleep(0.005)
-        os.kill(process.pid, signal.SIGKILL)
+        kill_once(process, lambda: latest(tmp_path / "cut") is not None)
     killed_at = json.loads((latest(tmp_path / "cut") / "state.json").read_text())["step"]
     assert killed_at < 60
     assert not (tmp_path / "cut" / "model").exists()

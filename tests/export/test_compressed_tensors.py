@@ -202,8 +202,8 @@ def _only_the_vocabulary(model):
     [
         (lambda model: model, "no quantized layer"),
         (lambda model: quantize_model(model, NF4, head_bits=None), "nf4 g64"),
-        (lambda model: _two_grids(model), "2 different grids"),
-        (lambda model: _only_the_vocabulary(model), "only the embedding"),
+        (_two_grids, "2 different grids"),
+        (_only_the_vocabulary, "only the embedding"),
         (lambda model: smooth_quantize(model, IDS), "activations"),
     ],
     ids=["float", "nf4", "mixed-asymmetric", "embedding-alone", "w8a8"],

@@ -69,9 +69,7 @@ BROKEN: dict[str, dict[str, Callable[[list[NotebookNode]], None]]] = {
     },
     "outputs": {
         "raised": lambda cells: cells[3].update(outputs=[ERROR]),
-        "warned": lambda cells: cells[3].outputs.append(
-            nbformat.v4.new_output("stream", **WARNING)
-        ),
+        "warned": lambda cells: cells[3].outputs.append(WARNING),
         "not_run": lambda cells: cells[3].update(execution_count=None),
         "run_out_of_order": lambda cells: cells[3].update(execution_count=99),
         "no_outputs": no_outputs,

@@ -12,6 +12,7 @@ from shrinkkit.errors import InputError
 from shrinkkit.quant import (
     awq_model,
     gptq_model,
+    int_format,
     load,
     prepare_qat,
     quantize_activations,
@@ -20,7 +21,10 @@ from shrinkkit.quant import (
     save,
     smooth,
     smooth_quantize,
+    train_qat,
+    tune_scales,
 )
+from shrinkkit.quant.ptq.budget import rounding_prices
 from shrinkkit.surgery.parts import find_linears, is_packed
 from tests.tiny import left_alone, logits, same_tensors
 
@@ -82,7 +86,17 @@ def test_include_and_exclude_choose_layers(name: str, llama, tokens) -> None:
         METHODS[name](llama, tokens, include="nothing*")
 
 
-@pytest.mark.parametrize("name", ["GPTQ", "AWQ", "W8A8, static", "SmoothQuant", "smoothing"])
+READING = {name: METHODS[name] for name in ("W8A8, static", "SmoothQuant", "smoothing")}
+LEARNING = {
+    "GPTQ": METHODS["GPTQ"],
+    "AWQ": METHODS["AWQ"],
+    "prices": lambda m, text: rounding_prices(m, text, [int_format(4)]),
+    "tuning": lambda m, text: tune_scales(quantize_model(m, 4, 32), m, text, steps=1),
+    "training": lambda m, text: train_qat(prepare_qat(m), text, steps=1),
+}
+
+
+@pytest.mark.parametrize("method", (READING | LEARNING).values(), ids=READING | LEARNING)
 @pytest.mark.parametrize(
     ("windows", "says"),
     [
@@ -92,9 +106,15 @@ def test_include_and_exclude_choose_layers(name: str, llama, tokens) -> None:
     ],
     ids=["empty", "floats", "flat"],
 )
-def test_text_has_to_be_windows_of_the_models_tokens(name, windows, says, llama) -> None:
+def test_text_has_to_be_windows(method, windows, says, llama) -> None:
     with pytest.raises(InputError, match=says):
-        METHODS[name](llama, windows)
+        method(llama, windows)
+
+
+@pytest.mark.parametrize("method", LEARNING.values(), ids=LEARNING)
+def test_tokens_have_to_be_the_models_own(method, llama) -> None:
+    with pytest.raises(InputError, match=r"ids up to 300.* 255"):
+        method(llama, torch.full((1, 4), 300))
 
 
 @pytest.mark.parametrize("name", ["rounding", "GPTQ", "ste", "lsq"])

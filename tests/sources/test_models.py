@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import hashlib
 import json
@@ -17,7 +16,6 @@ import shrinkkit.sources.gguf
 import shrinkkit.sources.models
 from shrinkkit.errors import AssetError, InputError, StorageError
 from shrinkkit.loading import load_model
-from shrinkkit.quant import quantize_model, save
 from shrinkkit.sources.assets import ASSETS, OWN, shipped_models
 from shrinkkit.sources.models import EMBEDDED, load_tokenizer, provenance
 from tests import tiny
@@ -169,14 +167,6 @@ def test_a_folder(tiny_checkpoint: Path, tiny_llama) -> None:
 def test_architecture_decides(saved_as: str, opened_as: str, tmp_path: Path) -> None:
     tiny.bert(saved_as).save_pretrained(tmp_path)
     assert type(load_model(tmp_path)).__name__ == opened_as
-
-
-def test_a_quantized_folder(tiny_llama, tmp_path: Path) -> None:
-    small = quantize_model(copy.deepcopy(tiny_llama), bits=4, group_size=32)
-    save(small, tmp_path / "int4")
-    opened = load_model(tmp_path / "int4")
-    tokens = torch.arange(8)[None]
-    assert torch.equal(tiny.logits(opened, tokens), tiny.logits(small, tokens))
 
 
 def test_folders_that_hold_no_model(tmp_path: Path, tiny_checkpoint: Path) -> None:

@@ -66,10 +66,7 @@ def draw_serve(
     device: a row of `load_devices()`.
     usable_fraction: 0.9, because a server runs nothing else.
     """
-    weights = frontier.memory_to_load_bytes(int(model["parameters"]), bits)
-    a_token = kv_cache_bytes_per_token(
-        int(model["n_layers"]), int(model["n_kv_heads"]), int(model["head_dim"]), kv_bits
-    )
+    weights, a_token = _bytes_of(model, bits, kv_bits)
     most = frontier.users_that_fit(
         weights, a_token, context_tokens, device["memory_bytes"], usable_fraction
     )
@@ -140,10 +137,7 @@ def draw_fit(
     about = "about " if device["confidence"] == "weak" else ""
     needed, able, speeds, told = [], [], [], []
     for _, row in rows.iterrows():
-        weights = frontier.memory_to_load_bytes(int(row["parameters"]), bits)
-        a_token = kv_cache_bytes_per_token(
-            int(row["n_layers"]), int(row["n_kv_heads"]), int(row["head_dim"])
-        )
+        weights, a_token = _bytes_of(row, bits, kv_bits=16)
         total = frontier.memory_to_serve_bytes(weights, a_token, 1, context_tokens)
         needed.append(total / 2**30)
         able.append(frontier.fits(total, device["memory_bytes"], usable_fraction))
@@ -213,6 +207,13 @@ def draw_speed(
         f"Squares show what was measured: {told}."
     )
     return Drawing(figure, said)
+
+
+def _bytes_of(model: Mapping, bits: float, kv_bits: float) -> tuple[int, float]:
+    """Return the bytes of a model's weights, and of what its cache keeps of one token."""
+    shape = (int(model[name]) for name in ("n_layers", "n_kv_heads", "head_dim"))
+    weights = frontier.memory_to_load_bytes(int(model["parameters"]), bits)
+    return weights, kv_cache_bytes_per_token(*shape, kv_bits)
 
 
 def _bars(

@@ -13,18 +13,18 @@ from shrinkkit.errors import InputError
 from shrinkkit.quant import NF4, awq_model, gptq_model, quantize_model
 from shrinkkit.quant.ptq.calibrated import hessians
 from shrinkkit.quant.ptq.gptq import gptq
-from shrinkkit.surgery.parts import capture_inputs, find_linears, is_packed
+from shrinkkit.surgery.parts import find_linears, is_packed
 from tests import tiny
+from tests.calibration.test_walk import inputs_of
 from tests.quant.conftest import divergence
 
 
 def test_the_first_block_is_gptq_of_its_layers(llama, tokens) -> None:
     small = gptq_model(llama, tokens, bits=4, group_size=32)
     name = "model.layers.0.mlp.gate_proj"
-    with torch.no_grad(), capture_inputs(llama, [name]) as seen:
-        llama(tokens)
+    seen = inputs_of(llama, [name], tokens)
     hessian = Hessian(64)
-    hessian.add(seen[name][0])
+    hessian.add(seen[name])
     layer = small.get_submodule(name)
     expected = gptq(llama.get_submodule(name).weight, hessian.value(), layer.format)
     assert (layer.integers() == expected.q).float().mean() > 0.995  # sums in another order

@@ -171,13 +171,6 @@ def test_a_row_of_zeros_stays_zero_and_halves_are_read() -> None:
     assert torch.equal(found.q, gptq(weight.bfloat16().float(), hessian, fmt).q)
 
 
-def test_twice_the_same() -> None:
-    weight, hessian = weights(8, 32, seed=16), correlated(32, seed=17)
-    one, two = (gptq(weight, hessian, int_format(4, group_size=16)) for _ in range(2))
-    assert torch.equal(one.q, two.q)
-    assert torch.equal(one.scale, two.scale)
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -13,7 +13,8 @@ from shrinkkit.measure import next_token_agreement
 from shrinkkit.quant import rotate
 from shrinkkit.quant.ptq.activations import quantize_activations
 from shrinkkit.quant.ptq.rotation import outlier_ratio, rotation_matrix
-from shrinkkit.surgery.parts import capture_inputs, is_tied
+from shrinkkit.surgery.parts import is_tied
+from tests.calibration.test_walk import inputs_of
 from tests.tiny import logits
 
 
@@ -77,9 +78,8 @@ def test_outliers_vanish_and_eight_bit_activations_lose_less(spiky, tokens) -> N
     names = ["model.layers.0.self_attn.q_proj", "model.layers.1.mlp.up_proj"]
     ratios = []
     for model in (spiky, turned):
-        with torch.no_grad(), capture_inputs(model, names) as seen:
-            model(tokens)
-        ratios.append([outlier_ratio(seen[name][0]) for name in names])
+        seen = inputs_of(model, names, tokens)
+        ratios.append([outlier_ratio(seen[name]) for name in names])
     assert min(ratios[0]) > 4
     assert max(ratios[1]) < 2.5
     kl = [

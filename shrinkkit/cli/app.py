@@ -252,6 +252,7 @@ def export(
 
 @app.command("train-lm")
 def train_lm_command(
+    context: typer.Context,
     source: Annotated[
         str, typer.Argument(help="Folder of .txt files, one .txt file, or a hub data set.")
     ],
@@ -288,21 +289,10 @@ def train_lm_command(
     from shrinkkit.errors import require_choice
     from shrinkkit.train.lm import PRESETS, read_corpus, train_lm
 
-    chosen = PRESETS[require_choice("preset", preset, list(PRESETS))].with_(
-        steps=steps,
-        batch_size=batch_size,
-        seq_len=seq_len,
-        hidden=hidden,
-        layers=layers,
-        heads=heads,
-        kv_heads=kv_heads,
-        intermediate=intermediate,
-        vocab_size=vocab_size,
-        optimizer=optimizer,
-        learning_rate=learning_rate,
-        matrix_learning_rate=matrix_learning_rate,
-        precision=precision,
-        seed=seed,
+    chosen = PRESETS[require_choice("preset", preset, list(PRESETS))]
+    # many of the options are named after the settings that they change
+    chosen = chosen.with_(
+        **{name: context.params[name] for name in vars(chosen).keys() & context.params}
     )
     corpus = read_corpus(
         source,

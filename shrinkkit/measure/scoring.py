@@ -36,7 +36,12 @@ from shrinkkit.measure.encoders import retrieval_scores, topics_accuracy
 from shrinkkit.measure.energy import measure_energy
 from shrinkkit.measure.memory import peak_rss
 from shrinkkit.measure.quality import token_scores
-from shrinkkit.measure.speed import decode_speed_paired, prefill_speed_paired, write_tokens
+from shrinkkit.measure.speed import (
+    decode_speed_paired,
+    prefill_speed_paired,
+    random_tokens,
+    write_tokens,
+)
 from shrinkkit.measure.timing import Rate, Timing, time_paired
 from shrinkkit.surgery.running import check_tokens, device_of, evaluating, progress
 
@@ -141,9 +146,7 @@ def _sample(models: Mapping[str, nn.Module], tokens: torch.Tensor | None) -> tor
     first = next(iter(models.values()))
     if tokens is not None:
         return tokens[:1, :64].to(device_of(first))
-    vocab_size = getattr(getattr(first, "config", None), "vocab_size", 2)
-    generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, vocab_size, (1, 32), generator=generator).to(device_of(first))
+    return random_tokens(first, 1, 32)
 
 
 def _quality(rows, models, tokens, tokenizer, tasks, writes, n_questions, seed) -> None:

@@ -122,34 +122,28 @@ def encoder_latency(
     """
     require_int("n_tokens", n_tokens, 1)
     require_int("batch_size", batch_size, 1)
-    ids = _random_tokens(model, batch_size, n_tokens)
+    ids = random_tokens(model, batch_size, n_tokens)
     mask = torch.ones_like(ids)
     with evaluating(model):
         return time_call(lambda: model(ids, attention_mask=mask), warmup, repeats)
-
-
-class _Stopwatch:
-    """Looks at the clock after each new token; `generate` calls it as a stopping criterion."""
-
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
-        self.times: list[float] = []
-
-    def __call__(self, input_ids: torch.Tensor, scores: object, **_: object) -> torch.Tensor:
-        wait_for_device()
-        self.times.append(self.clock())
-        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
 
 
 def _stopwatch(
     model: nn.Module, prompt: torch.Tensor, n_new: int, clock: Clock
 ) -> tuple[float, list[float]]:
     """Write n_new tokens; give the time at the start and after each of them, in seconds."""
-    watch = _Stopwatch(clock)
+    times: list[float] = []
+
+    def look(input_ids: torch.Tensor, scores: object, **_: object) -> torch.Tensor:
+        """Look at the clock; `generate` calls this after each new token, and is not stopped."""
+        wait_for_device()
+        times.append(clock())
+        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+
     wait_for_device()
     start = clock()
-    write_tokens(model, prompt, n_new, stopping_criteria=[watch])
-    return start, watch.times
+    write_tokens(model, prompt, n_new, stopping_criteria=[look])
+    return start, times
 
 
 def write_tokens(
@@ -184,7 +178,7 @@ def _prompt(name: str, model: nn.Module, prompt_tokens: torch.Tensor | int) -> t
             "language model, or time an encoder with encoder_latency."
         )
     if not isinstance(prompt_tokens, torch.Tensor):
-        return _random_tokens(model, 1, require_int("prompt_tokens", prompt_tokens, 1))
+        return random_tokens(model, 1, require_int("prompt_tokens", prompt_tokens, 1))
     prompt = prompt_tokens[None] if prompt_tokens.ndim == 1 else prompt_tokens
     if prompt.ndim != 2 or prompt.shape[0] != 1 or prompt.shape[1] < 1:
         raise InputError(
@@ -195,8 +189,9 @@ def _prompt(name: str, model: nn.Module, prompt_tokens: torch.Tensor | int) -> t
     return prompt.long().to(device_of(model))
 
 
-def _random_tokens(model: nn.Module, n: int, seq_len: int) -> torch.Tensor:
-    """Draw token ids [n, seq_len]; the same ones each time."""
+def random_tokens(model: nn.Module, n: int, seq_len: int) -> torch.Tensor:
+    """Draw token ids [n, seq_len] that a model knows; the same ones each time."""
+    vocab_size = getattr(getattr(model, "config", None), "vocab_size", 2)
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(0, model.config.vocab_size, (n, seq_len), generator=generator)
+    ids = torch.randint(0, vocab_size, (n, seq_len), generator=generator)
     return ids.to(device_of(model))

@@ -23,11 +23,6 @@ class TableModel(nn.Module):
         return SimpleNamespace(logits=self.log_p[tokens])
 
 
-@pytest.fixture
-def table_model():
-    return TableModel
-
-
 class Clock:
     """A clock that stands still unless somebody takes time."""
 

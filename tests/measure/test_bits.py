@@ -10,12 +10,13 @@ from torch import nn
 
 from shrinkkit.errors import InputError
 from shrinkkit.measure import bits_per_byte, perplexity, token_bits
+from tests.measure.conftest import TableModel
 
 
 @pytest.fixture
-def clueless(table_model) -> nn.Module:
+def clueless() -> nn.Module:
     """Every token of 8 equally likely: 3 bits each."""
-    return table_model([[1 / 8] * 8] * 8)
+    return TableModel([[1 / 8] * 8] * 8)
 
 
 def test_a_clueless_model_pays_three_bits_a_token(clueless) -> None:

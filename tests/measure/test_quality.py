@@ -12,6 +12,7 @@ from torch import nn
 from shrinkkit.errors import InputError
 from shrinkkit.measure import kl_nats, next_token_agreement, perplexity, token_scores
 from tests import tiny
+from tests.measure.conftest import TableModel
 
 
 @pytest.mark.parametrize(
@@ -24,8 +25,8 @@ from tests import tiny
     ],
     ids=["by hand", "uniform: the size of the vocabulary", "certain and right"],
 )
-def test_perplexity_of_a_table(table_model, table, tokens, expected):
-    found = perplexity(table_model(table), torch.tensor(tokens))
+def test_perplexity_of_a_table(table, tokens, expected):
+    found = perplexity(TableModel(table), torch.tensor(tokens))
     assert found == pytest.approx(expected, rel=1e-6)
 
 
@@ -51,17 +52,17 @@ def test_perplexity_does_not_depend_on_the_batch_size(tiny_llama, tokens, batch_
     assert perplexity(tiny_llama, tokens, batch_size) == pytest.approx(expected, rel=1e-6)
 
 
-def test_more_windows_are_averaged_over_tokens(table_model):
-    model = table_model([[0.5, 0.5], [0.1, 0.9]])
+def test_more_windows_are_averaged_over_tokens():
+    model = TableModel([[0.5, 0.5], [0.1, 0.9]])
     both = perplexity(model, torch.tensor([[0, 1, 1], [1, 0, 0]]))
     one, two = (perplexity(model, torch.tensor([w])) for w in ([0, 1, 1], [1, 0, 0]))
     assert both == pytest.approx(math.sqrt(one * two), rel=1e-6)
 
 
-def test_an_impossible_token_gives_infinity_and_a_broken_model_nan(table_model):
+def test_an_impossible_token_gives_infinity_and_a_broken_model_nan():
     tokens = torch.tensor([[0, 1, 1]])
-    assert perplexity(table_model([[1.0, 0.0], [0.5, 0.5]]), tokens) == math.inf
-    assert math.isnan(perplexity(table_model([[math.nan] * 2] * 2), tokens))
+    assert perplexity(TableModel([[1.0, 0.0], [0.5, 0.5]]), tokens) == math.inf
+    assert math.isnan(perplexity(TableModel([[math.nan] * 2] * 2), tokens))
 
 
 def test_kl_by_hand_and_not_symmetric():
@@ -161,11 +162,11 @@ def test_bad_tokens_are_refused(tiny_llama, tokens, words):
         perplexity(tiny_llama, tokens)
 
 
-def test_what_cannot_be_scored_is_refused(tiny_bert, tiny_llama, table_model, tokens):
+def test_what_cannot_be_scored_is_refused(tiny_bert, tiny_llama, tokens):
     with pytest.raises(InputError, match="topics_accuracy"):
         perplexity(tiny_bert, tokens)
     with pytest.raises(InputError, match="batch_size"):
         perplexity(tiny_llama, tokens, batch_size=0)
-    two, three = table_model([[0.5] * 2] * 2), table_model([[1 / 3] * 3] * 3)
+    two, three = TableModel([[0.5] * 2] * 2), TableModel([[1 / 3] * 3] * 3)
     with pytest.raises(InputError, match="one vocabulary"):
         next_token_agreement(two, three, torch.tensor([[0, 1, 0]]))

@@ -36,12 +36,6 @@ def windows_of(n_samples: int, seed: int) -> torch.Tensor:
     return torch.stack(rows, dim=1)
 
 
-@pytest.fixture(scope="session")
-def windows():
-    """Windows of a made-up language, by number and seed."""
-    return windows_of
-
-
 def train(model, text: torch.Tensor, steps: int, batch_size: int = 16, **how) -> tuple:
     """Train a prepared or adapted model; return it with the loss of every step."""
     losses: list[float] = []

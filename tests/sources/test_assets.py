@@ -19,7 +19,6 @@ from shrinkkit.sources.assets import (
     Asset,
     asset_path,
     asset_status,
-    locate,
     pin_file,
     verify,
 )
@@ -56,13 +55,6 @@ def test_located_without_importing(fake_asset: Asset) -> None:
     path = asset_path(fake_asset)
     assert path.read_bytes() == BODY
     assert "fake_weights" not in sys.modules
-
-
-def test_missing_package_names_the_command() -> None:
-    with pytest.raises(
-        AssetError, match=r"'no-such-weights'.*not installed.*shrinkkit install-assets"
-    ):
-        locate("no-such-weights", "no/such.bin")
 
 
 def test_missing_file_of_an_installed_package(fake_asset: Asset) -> None:

@@ -22,7 +22,7 @@ from shrinkkit.quant import (
 )
 from shrinkkit.surgery.parts import find_linears
 from shrinkkit.train import write_windows
-from tests.quant.conftest import train
+from tests.quant.conftest import train, windows_of
 from tests.tiny import left_alone, logits, normal
 
 GRIDS = {
@@ -94,10 +94,10 @@ def test_same_seed_same_model(llama, tokens) -> None:
 
 
 @pytest.mark.parametrize("method", ["ste", "lsq", "ternary"])
-def test_training_beats_rounding_at_two_bits(taught, windows, method: str) -> None:
+def test_training_beats_rounding_at_two_bits(taught, method: str) -> None:
     start = prepare_qat(taught, 2, None if method == "ternary" else 16, method=method)
-    trained, losses = train(start, windows(512, seed=0), teacher=taught, steps=40)
-    held_out = windows(64, seed=1)
+    trained, losses = train(start, windows_of(512, seed=0), teacher=taught, steps=40)
+    held_out = windows_of(64, seed=1)
     found = {
         name: perplexity(model, held_out)
         for name, model in {

@@ -34,29 +34,19 @@ def saved(tiny_llama, tmp_path):
     return save(quantize_model(tiny_llama, bits=4, group_size=32), tmp_path / "small")
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        {"bits": 8},
-        {"bits": 4, "group_size": 32},
-        {"bits": 3, "head_bits": 3},
-        {"bits": NF4, "head_bits": None},
-        {"bits": MXFP4, "head_bits": FP8_E4M3},
-        {"bits": int_format(4, group_size=48, scale_bits=32)},
-        {"bits": int_format(3, group_size=16, scale_bits=6)},
-        {"bits": int_format(4, group_size=32, scale_bits=5)},
-    ],
-    ids=[
-        "int8",
-        "int4",
-        "int3-head",
-        "nf4-float-head",
-        "mxfp4-fp8-head",
-        "int4-exact-scales",
-        "int3-small-scales",
-        "int4-small-scales",
-    ],
-)
+HOW = {
+    "int8": {"bits": 8},
+    "int4": {"bits": 4, "group_size": 32},
+    "int3-head": {"bits": 3, "head_bits": 3},
+    "nf4-float-head": {"bits": NF4, "head_bits": None},
+    "mxfp4-fp8-head": {"bits": MXFP4, "head_bits": FP8_E4M3},
+    "int4-exact-scales": {"bits": int_format(4, group_size=48, scale_bits=32)},
+    "int3-small-scales": {"bits": int_format(3, group_size=16, scale_bits=6)},
+    "int4-small-scales": {"bits": int_format(4, group_size=32, scale_bits=5)},
+}
+
+
+@pytest.mark.parametrize("how", HOW.values(), ids=HOW)
 def test_a_loaded_model_is_the_saved_one(tiny_llama, tmp_path, how):
     small = quantize_model(tiny_llama, **how)
     loaded = load(save(small, tmp_path / "small"))

@@ -16,6 +16,7 @@ import pytest
 from shrinkkit.cli import doctor
 from shrinkkit.cli.doctor import GB, Finding
 from shrinkkit.sources.assets import AssetStatus
+from tests.processes import serve
 
 Memory = namedtuple("Memory", "total available")
 Disk = namedtuple("Disk", "free")
@@ -40,10 +41,8 @@ def refusing() -> Iterator[str]:
         def log_message(self, *words: object) -> None:
             pass
 
-    with http.server.HTTPServer(("127.0.0.1", 0), Refuse) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with serve(Refuse) as address:
+        yield address
 
 
 def state(finding: Finding) -> str:
@@ -162,17 +161,16 @@ def test_cpu(flags: set[str], expected: str, says: str) -> None:
     assert says in finding.found
 
 
-def test_no_gpu_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+@pytest.mark.parametrize(
+    ("there", "found"),
+    [(False, "none, and none is needed"), (True, "Tesla T4, 15.0 GB of 16.0 GB free")],
+)
+def test_a_gpu_is_named_and_none_is_fine(monkeypatch, there: bool, found: str) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: there)
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
-    assert doctor.gpu() == Finding("GPU", "ok", "none, and none is needed")
-
-
-def test_a_gpu_is_named_with_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda: "Tesla T4")
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (15 * GB, 16 * GB))
-    assert doctor.gpu() == Finding("GPU", "ok", "Tesla T4, 15.0 GB of 16.0 GB free")
+    assert doctor.gpu() == Finding("GPU", "ok", found)
 
 
 @pytest.mark.parametrize(

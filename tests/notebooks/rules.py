@@ -13,6 +13,7 @@ from itertools import pairwise
 from nbformat import NotebookNode
 
 from tests.processes import ROOT
+from tools.release import current_repo
 
 MAX_CODE_LINES = 25
 MAX_CODE_IN_A_ROW = 2
@@ -135,8 +136,7 @@ def set_up(notebook: NotebookNode, name: str) -> list[str]:
 
 def set_up_cell() -> str:
     """Return the set-up cell, with the repository's owner/name from pyproject.toml."""
-    settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    repo = re.search(r'(?ms)^\[tool\.shrinkkit\].*?^repo\s*=\s*"([^"]+)"', settings)[1]
+    repo = current_repo(ROOT)
     return (
         "import importlib.util\n\n"
         "# Colab: install the course, and leave torch and numpy alone.\n"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from tests.lessons.gates import EXERCISES, ROOT, SOLUTIONS, all_exercises, cells, notebooks
+from tests.notebooks.rules import headings, set_up_cell
 from tools import release
 
 SOLVED = [pytest.param(path, id=path.stem) for path in notebooks(SOLUTIONS)]
@@ -51,9 +52,7 @@ def test_title_badge_and_headings(path: Path) -> None:
     place = f"notebooks/exercises/{path.stem}/{path.stem}.ipynb"
     assert first.startswith("# Exercises: ")
     assert f"(https://colab.research.google.com/github/{repo}/blob/main/{place})" in first
-    levels = [len(mark) for mark in re.findall(r"(?m)^(#+) ", text_of(path))]
-    assert levels.count(1) == 1
-    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    assert headings(nbformat.read(path, as_version=4), path.name) == []
 
 
 @pytest.mark.parametrize("path", BOTH)
@@ -67,14 +66,9 @@ def test_links_lead_to_files(path: Path) -> None:
 
 def test_the_set_up_cell_is_the_same_everywhere() -> None:
     everywhere = [p for p in (ROOT / "notebooks").rglob("*.ipynb") if p.parent.name[0] != "."]
-    set_ups = {
-        path: [c["source"] for c in code_of(path) if "install-assets" in c["source"]]
-        for path in everywhere
-    }
-    assert all(len(found) == 1 for found in set_ups.values()), set_ups
-    assert len({found[0] for found in set_ups.values()}) == 1
-    repo = release.current_repo(ROOT)
-    assert f"git+https://github.com/{repo}" in next(iter(set_ups.values()))[0]
+    for path in everywhere:
+        found = [c["source"].strip() for c in code_of(path) if "install-assets" in c["source"]]
+        assert found == [set_up_cell()], path
 
 
 @pytest.mark.parametrize("path", SOLVED)

@@ -37,10 +37,9 @@ def draw_load(
     usable = [b * usable_fraction / 2**30 for b in rows["memory_bytes"]]
     told = ["fits" if fit else "too small" for fit in able]
     figure, ax = new_axes(7.6, 4.6)
-    _bars(ax, rows["name"], usable, able, told, needed / 2**30, room=(2.5, 1.6))
+    fitting = _bars(ax, rows["name"], usable, able, told, needed / 2**30, room=(2.5, 1.6))
     ax.set_xlabel(f"GiB that a model may use: {usable_fraction:.0%} of the memory (logarithmic)")
     ax.set_title(f"{words.count(n_parameters)} parameters at {bits:g} bits: {words.size(needed)}")
-    fitting = [name for name, fit in zip(rows["name"], able, strict=True) if fit]
     said = (
         f"Bar chart of {len(rows)} devices and the memory that a model may use on each. A dashed "
         f"line marks the {words.size(needed)} to load. {words.count(n_parameters)} parameters at "
@@ -146,10 +145,9 @@ def draw_fit(
         told.append(speed if able[-1] else "does not fit")
 
     figure, ax = new_axes(7.6, 0.36 * len(rows) + 1.7)
-    _bars(ax, rows["name"], needed, able, told, room / 2**30, room=(3, 1.8))
+    fitting = _bars(ax, rows["name"], needed, able, told, room / 2**30, room=(3, 1.8))
     ax.set_xlabel("GiB of weights and cache (logarithmic); dashed: what a model may use")
     ax.set_title(f"{device['name']}, {bits:g}-bit weights, one user, {context_tokens:,} tokens")
-    fitting = [name for name, fit in zip(rows["name"], able, strict=True) if fit]
     said = (
         f"Bar chart of the memory that {len(rows)} models need at {bits:g} bits with a cache of "
         f"{context_tokens:,} tokens, against {words.size(room)} usable on {device['name']}. "
@@ -224,10 +222,11 @@ def _bars(
     told: list[str],
     line: float,
     room: tuple[float, float],
-) -> None:
+) -> list[str]:
     """Draw a bar of so many GiB each, plain where it fits, hatched where not, and a dashed line.
 
     told: written beside each, in a column; room: left and right of the shortest and the longest.
+    Returns the names of those that fit.
     """
     for name, length, fit, text in zip(names, gib, able, told, strict=True):
         look = YES if fit else NO
@@ -255,3 +254,4 @@ def _bars(
     ax.set_xscale("log")
     ax.set_xlim(min(*gib, line) / room[0], max(*gib, line) * room[1])
     log_ticks(ax.xaxis)
+    return [name for name, fit in zip(names, able, strict=True) if fit]

@@ -26,6 +26,7 @@ from shrinkkit.quant import (
 from shrinkkit.quant.layers import kernels
 from shrinkkit.quant.store.io import VERSION, VERSION_ACTIVATIONS, tensors_of
 from shrinkkit.surgery.parts import find_linears
+from tests.calibration.test_walk import inputs_of
 from tests.quant.layers.test_linear import packable
 from tests.tiny import logits, normal, same_tensors
 
@@ -156,17 +157,13 @@ def test_a_model_is_w8a8_but_for_its_head(tiny_llama):
 
 def test_static_steps_are_the_maxima_of_the_calibration(tiny_llama):
     name = "model.layers.1.mlp.down_proj"
-    seen = []
-    layer = tiny_llama.get_submodule(name)
-    handle = layer.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
-    logits(tiny_llama, IDS)
-    handle.remove()
+    seen = inputs_of(tiny_llama, [name], IDS)[name]
     small = quantize_activations(tiny_llama, "per_tensor_static", IDS)
-    top = seen[0].abs().max().item()
+    top = seen.abs().max().item()
     assert small.get_submodule(name).input_step == pytest.approx(top / 127, rel=1e-5)
     by_channel = input_maxima(tiny_llama, [name], IDS)[name]
-    torch.testing.assert_close(by_channel, seen[0].abs().flatten(0, 1).amax(0))
-    assert not layer._forward_pre_hooks
+    torch.testing.assert_close(by_channel, seen.abs().flatten(0, 1).amax(0))
+    assert not tiny_llama.get_submodule(name)._forward_pre_hooks
 
 
 @pytest.mark.parametrize("activations", ["per_token", "per_tensor_static"])

@@ -69,13 +69,7 @@ def test_head_can_stay_float_or_take_four_bits(tiny_llama):
 
 
 def test_an_encoder_with_biases_and_a_format_of_ones_own():
-    bert = tiny.bert(
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=1,
-        vocab_size=99,
-        max_position_embeddings=512,
-    )
+    bert = tiny.biased(tiny.bert(**tiny.LARGER))
     small = quantize_model(bert, NF4)
     with torch.no_grad():
         got, expected = (m(IDS).last_hidden_state for m in (small, dequantize_model(small)))

@@ -29,11 +29,6 @@ def _out(model):
         return model(IDS)[0]
 
 
-def _bert():
-    sizes = {"vocab_size": 128, "intermediate_size": 48, "num_attention_heads": 4}
-    return tiny.bert(max_position_embeddings=512, **sizes)
-
-
 def _spiky(model):
     """Give each norm of a Llama one channel that is far larger than the others."""
     model = copy.deepcopy(model)
@@ -84,7 +79,8 @@ def test_dead_channels_keep_scale_one():
 @pytest.mark.parametrize("alpha", [0, 0.5, 1, "search"])
 @pytest.mark.parametrize("family", ["llama", "bert"])
 def test_the_float_model_stays_what_it_was(family, alpha, tiny_llama):
-    model = _spiky(tiny_llama) if family == "llama" else _bert()
+    sizes = {"vocab_size": 128, "intermediate_size": 48, "num_attention_heads": 4}
+    model = _spiky(tiny_llama) if family == "llama" else tiny.bert(**sizes)
     with left_alone(model):
         smoothed = smooth(model, IDS, alpha)
     torch.testing.assert_close(_out(smoothed), _out(model), rtol=1e-5, atol=1e-5)

@@ -20,7 +20,6 @@ from shrinkkit.sources.assets import (
     asset_path,
     asset_status,
     pin_file,
-    verify,
 )
 from shrinkkit.system.cache import cached_folder
 from tests.processes import run_python
@@ -83,16 +82,6 @@ def test_an_unchanged_file_is_hashed_once(
     asset_path(fake_asset)
     monkeypatch.setattr(assets, "sha256_of", lambda path: "hashed again")
     assert asset_path(fake_asset).is_file()
-
-
-def test_verify_without_a_size(tmp_path: Path) -> None:
-    path = tmp_path / "x"
-    with pytest.raises(AssetError, match="is missing"):
-        verify(path, "0" * 64)
-    path.write_bytes(BODY)
-    assert verify(path, hashlib.sha256(BODY).hexdigest()) == path
-    with pytest.raises(AssetError, match="not the pinned file"):
-        verify(path, "0" * 64)
 
 
 def test_status_tells_each_trouble_apart(

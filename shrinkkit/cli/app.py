@@ -170,11 +170,12 @@ def shrink_command(
 ) -> None:
     """Apply a recipe, a list of steps such as SmoothQuant and W8A8, and save what comes out."""
     from shrinkkit.cli.report import show_rows
+    from shrinkkit.measure.columns import Column
     from shrinkkit.recipes import read_recipe
 
     rows = _shrink(model, folder, read_recipe(recipe), calibration, n_samples, seed)
-    columns = {"step": "step", "seconds": "seconds", "bits_per_weight": "bits a weight"}
-    show_rows(recipe, rows, columns)
+    bits = Column("bits_per_weight", "bits a weight", ".2f")
+    show_rows(recipe, rows, [Column("step", "step"), Column("seconds", "seconds", ".1f"), bits])
 
 
 def _windows(tokenizer: Any, calibration: str, n_samples: int, seed: int) -> Any:

@@ -13,6 +13,8 @@ import pytest
 from shrinkkit import load_model
 from shrinkkit.cli.doctor import Finding
 from shrinkkit.errors import InputError
+from shrinkkit.quant import RTN
+from shrinkkit.recipes import write_recipe
 from tests.processes import invoke, refuse, run_python, succeed, write_words
 
 # What costs a second or more to import; `--help` and a mistyped command must not.
@@ -148,6 +150,13 @@ def test_quantize_with_gptq(tiny_checkpoint: Path, tmp_path: Path) -> None:
 
     refuse("Did you mean 'gptq'", *command, tmp_path / "small", "--method", "gtpq")
     refuse("bits must be a whole number from 2 to 8", *command, tmp_path / "small", "--bits", "1")
+
+
+def test_shrink_applies_a_recipe_and_shows_its_steps(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "mine.yaml", [RTN(4, 32)])
+    said = succeed("shrink", tiny_checkpoint, tmp_path / "small", recipe)
+    assert "RTN(bits=4, group_size=32)" in said
+    assert load_model(tmp_path / "small").model.layers[0].mlp.up_proj.format.bits == 4
 
 
 def test_export_writes_what_transformers_opens(tiny_checkpoint: Path, tmp_path: Path) -> None:

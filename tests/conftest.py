@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,22 +69,29 @@ def isolated_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture
+def notes(tmp_path: Path) -> Iterator[Path]:
+    """A folder with somebody's work, which has to be there at the end of the test."""
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    (folder / "thesis.txt").write_text("mine")
+    yield folder
+    assert (folder / "thesis.txt").read_text() == "mine"
+
+
 @pytest.fixture(scope="session")
 def tiny_llama():
     """A random Llama: hidden 64, 2 layers, 4 query and 2 key-value heads, vocabulary 256, tied.
 
     Shared by the whole session: copy it (copy.deepcopy) before changing it.
     """
-    return tiny.llama(
-        vocab_size=256,
-        hidden_size=64,
-        intermediate_size=128,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        pad_token_id=2,
-    )
+    return tiny.llama(**tiny.LARGER, tie_word_embeddings=True)
+
+
+@pytest.fixture(scope="session")
+def tokens():
+    """Windows of token ids [32, 24] for `tiny_llama`."""
+    return tiny.tokens(32, 24)
 
 
 @pytest.fixture(scope="session")

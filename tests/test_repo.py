@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.processes import ROOT, run_python
+
 MAX_BYTES = 25 * 2**20
 MAX_FILES, MAX_ROOT_MODULES = 20, 8
 NOT_OURS = (".git", ".venv", "build", "dist", "__pycache__", ".ruff_cache", ".pytest_cache")
@@ -110,10 +110,7 @@ def test_no_folder_holds_more_than_one_can_look_over() -> None:
 
 def test_importing_the_package_loads_nothing_large() -> None:
     code = "import sys, shrinkkit; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    loaded = set(done.stdout.split())
+    loaded = set(run_python("-c", code).stdout.split())
     assert "shrinkkit" in loaded
     assert not loaded & {"torch", "transformers", "numpy", "pandas", "matplotlib", "typer"}
 

@@ -232,7 +232,11 @@ def calibrated(verb: Callable, bits: int, within: float, **options: Any) -> Call
     """Return the check of a verb that looks at text."""
 
     def check(one: Family) -> None:
-        near(one.output(verb(one.model, tokens_of(12, 16), bits, 32, **options)), one.output(one.model), within)
+        near(
+            one.output(verb(one.model, tokens_of(12, 16), bits, 32, **options)),
+            one.output(one.model),
+            within,
+        )
 
     return check
 
@@ -294,7 +298,10 @@ def verdict(one: Family, verb: str) -> tuple[str, str]:
         except ShrinkkitError as refusal:
             return ("refused" if isinstance(refusal, InputError) else "wrong"), str(refusal)
         except Exception as error:
-            return "wrong", f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            return (
+                "wrong",
+                f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+            )
     return "right", ""
 
 
@@ -314,7 +321,11 @@ def sweep(names: list[str]) -> Iterator[tuple[str, dict[str, tuple[str, str]], s
             exact = one.output(one.model)
             assert exact.is_floating_point() and bool(torch.isfinite(exact).all())
         except Exception as error:
-            yield name, {}, f"{type(error).__name__}: {str(error).splitlines()[0][:90] if str(error) else ''}"
+            yield (
+                name,
+                {},
+                f"{type(error).__name__}: {str(error).splitlines()[0][:90] if str(error) else ''}",
+            )
             continue
         found = {verb: verdict(one, verb) for verb in VERBS}
         print(f"{name}: {time.perf_counter() - began:.1f} s", file=sys.stderr)

@@ -170,11 +170,12 @@ def shrink_command(
 ) -> None:
     """Apply a recipe, a list of steps such as SmoothQuant and W8A8, and save what comes out."""
     from shrinkkit.cli.report import show_rows
+    from shrinkkit.measure.columns import Column
     from shrinkkit.recipes import read_recipe
 
     rows = _shrink(model, folder, read_recipe(recipe), calibration, n_samples, seed)
-    columns = {"step": "step", "seconds": "seconds", "bits_per_weight": "bits a weight"}
-    show_rows(recipe, rows, columns)
+    bits = Column("bits_per_weight", "bits a weight", ".2f")
+    show_rows(recipe, rows, [Column("step", "step"), Column("seconds", "seconds", ".1f"), bits])
 
 
 def _windows(tokenizer: Any, calibration: str, n_samples: int, seed: int) -> Any:
@@ -252,6 +253,7 @@ def export(
 
 @app.command("train-lm")
 def train_lm_command(
+    context: typer.Context,
     source: Annotated[
         str, typer.Argument(help="Folder of .txt files, one .txt file, or a hub data set.")
     ],
@@ -288,21 +290,10 @@ def train_lm_command(
     from shrinkkit.errors import require_choice
     from shrinkkit.train.lm import PRESETS, read_corpus, train_lm
 
-    chosen = PRESETS[require_choice("preset", preset, list(PRESETS))].with_(
-        steps=steps,
-        batch_size=batch_size,
-        seq_len=seq_len,
-        hidden=hidden,
-        layers=layers,
-        heads=heads,
-        kv_heads=kv_heads,
-        intermediate=intermediate,
-        vocab_size=vocab_size,
-        optimizer=optimizer,
-        learning_rate=learning_rate,
-        matrix_learning_rate=matrix_learning_rate,
-        precision=precision,
-        seed=seed,
+    chosen = PRESETS[require_choice("preset", preset, list(PRESETS))]
+    # many of the options are named after the settings that they change
+    chosen = chosen.with_(
+        **{name: context.params[name] for name in vars(chosen).keys() & context.params}
     )
     corpus = read_corpus(
         source,

@@ -164,11 +164,10 @@ def cores(n: int | None = None) -> Finding:
     return Finding("cores", "note", found, "lessons are timed on two cores: expect twice as long")
 
 
-def memory(total: int | None = None, available: int | None = None) -> Finding:
-    """Look at the memory that is there and that is free (bytes)."""
+def memory() -> Finding:
+    """Look at the memory that is there and that is free."""
     now = psutil.virtual_memory()
-    total = now.total if total is None else total
-    available = now.available if available is None else available
+    total, available = now.total, now.available
     found = f"{total / GB:.1f} GB, {available / GB:.1f} GB of it free"
     if available >= MEMORY_WISHED_BYTES:
         return Finding("memory", "ok", found)

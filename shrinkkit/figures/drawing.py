@@ -25,7 +25,6 @@ from shrinkkit.figures import words as spoken
 from shrinkkit.figures.style import PIXELS_PER_INCH, SHOWN_PER_INCH, course_style, png_bytes
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
@@ -37,15 +36,18 @@ class Drawing(NamedTuple):
     words: str
 
 
-def new_axes(width: float, height: float) -> tuple[Figure, Axes]:
-    """Make a figure of its own (unknown to pyplot, so that nothing draws it twice)."""
+def new_axes(width: float, height: float, *grid: int, **how: Any) -> tuple[Figure, Any]:
+    """Make a figure of its own (unknown to pyplot, so that nothing draws it twice), and its axes.
+
+    grid: rows and columns of axes, one without them; how: as for matplotlib's `subplots`.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     course_style()
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)  # attaches itself; drawing needs it
-    return figure, figure.add_subplot()
+    return figure, figure.subplots(*grid, **how)
 
 
 def require_some(name: str, rows: Sized, what: str = "entry") -> None:

@@ -45,11 +45,8 @@ from shrinkkit.measure.size import (
 from shrinkkit.measure.speed import (
     DecodeSpeed,
     PrefillSpeed,
-    decode_speed,
     decode_speed_paired,
     encoder_latency,
-    prefill_speed,
     prefill_speed_paired,
-    time_to_first_token,
 )
 from shrinkkit.measure.timing import Rate, Timing, speedup, time_call, time_paired

@@ -76,23 +76,17 @@ def token_bits(
     return bits
 
 
-def bits_per_byte(
-    model: nn.Module,
-    documents: Iterable[tuple[torch.Tensor, int]],
-    seq_len: int | None = None,
-    stride: int | None = None,
-    batch_size: int = 8,
-) -> float:
+def bits_per_byte(model: nn.Module, documents: Iterable[tuple[torch.Tensor, int]]) -> float:
     """Give the bits per byte of a language model on some documents, all bytes counted alike.
 
     documents: (ids, n_bytes) of each: the tokens behind the start token, and the text's UTF-8
         bytes.
-    model, seq_len, stride, batch_size: as for `token_bits`.
+    model: as for `token_bits`, which reads each document in windows of its usual length.
     Raises InputError for no documents, and as `token_bits` does.
     """
     bits, n_bytes = 0.0, 0
     for ids, size in documents:
-        bits += token_bits(model, ids, seq_len, stride, batch_size).sum().item()
+        bits += token_bits(model, ids).sum().item()
         n_bytes += size
     if not n_bytes:
         raise InputError("documents is empty: give at least one (ids, n_bytes).")

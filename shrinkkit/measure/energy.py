@@ -29,7 +29,6 @@ from typing import Any
 from shrinkkit.errors import InputError
 
 RAPL_FOLDER = Path("/sys/class/powercap")
-SOURCES = ("rapl", "estimated", "not available")
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from torch.nn.functional import cross_entropy
 
 from shrinkkit.errors import InputError, require_int
 from shrinkkit.measure.kv_shapes import kv_shapes
-from shrinkkit.measure.quality import perplexity_of
+from shrinkkit.measure.quality import POSITIONS, perplexity_of
 from shrinkkit.surgery.running import (
     check_tokens,
     check_vocabulary,
@@ -40,8 +40,6 @@ from shrinkkit.surgery.running import (
 
 if TYPE_CHECKING:
     from transformers.cache_utils import Cache
-
-_POSITIONS = 64  # rows of [vocabulary] floats that are scored at once
 
 
 def kv_cache_bytes_per_token(
@@ -183,7 +181,7 @@ def cached_perplexity(
 def _loss(logits: torch.Tensor, answers: torch.Tensor) -> float:
     """Add up -log p(answer) over windows and positions, in float64."""
     rows = zip(
-        logits.flatten(0, 1).split(_POSITIONS), answers.flatten().split(_POSITIONS), strict=True
+        logits.flatten(0, 1).split(POSITIONS), answers.flatten().split(POSITIONS), strict=True
     )
     return sum(
         cross_entropy(some.float(), right, reduction="none").double().sum().item()

@@ -38,7 +38,7 @@ from shrinkkit.surgery.running import (
     progress,
 )
 
-_POSITIONS = 64  # rows of [vocabulary] floats that are worked on at once: 12 MB for SmolLM2
+POSITIONS = 64  # rows of [vocabulary] floats that are worked on at once: 12 MB for SmolLM2
 
 
 @dataclass(frozen=True)
@@ -190,8 +190,8 @@ def _slices(batch: torch.Tensor) -> Iterator[tuple[int, slice]]:
     """Cut a batch into runs of positions, each but the last of a window."""
     last = batch.shape[1] - 1
     for window in range(batch.shape[0]):
-        for start in range(0, last, _POSITIONS):
-            yield window, slice(start, min(start + _POSITIONS, last))
+        for start in range(0, last, POSITIONS):
+            yield window, slice(start, min(start + POSITIONS, last))
 
 
 def perplexity_of(mean_loss: float) -> float:

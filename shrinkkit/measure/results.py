@@ -32,22 +32,6 @@ from shrinkkit.system.pace import pace
 if TYPE_CHECKING:
     import pandas as pd
 
-STAMP_COLUMNS = (
-    "pace",
-    "seed",
-    "n_samples",
-    "recorded_on",
-    "cpu",
-    "cores",
-    "threads",
-    "memory_gib",
-    "system",
-    "python",
-    "torch",
-    "transformers",
-    "shrinkkit",
-)
-
 
 def record(
     table: str,

@@ -36,8 +36,13 @@ from shrinkkit.measure.encoders import retrieval_scores, topics_accuracy
 from shrinkkit.measure.energy import measure_energy
 from shrinkkit.measure.memory import peak_rss
 from shrinkkit.measure.quality import token_scores
-from shrinkkit.measure.speed import decode_speed_paired, prefill_speed_paired, write_tokens
-from shrinkkit.measure.timing import time_paired
+from shrinkkit.measure.speed import (
+    decode_speed_paired,
+    prefill_speed_paired,
+    random_tokens,
+    write_tokens,
+)
+from shrinkkit.measure.timing import Rate, Timing, time_paired
 from shrinkkit.surgery.running import check_tokens, device_of, evaluating, progress
 
 if TYPE_CHECKING:
@@ -141,9 +146,7 @@ def _sample(models: Mapping[str, nn.Module], tokens: torch.Tensor | None) -> tor
     first = next(iter(models.values()))
     if tokens is not None:
         return tokens[:1, :64].to(device_of(first))
-    vocab_size = getattr(getattr(first, "config", None), "vocab_size", 2)
-    generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, vocab_size, (1, 32), generator=generator).to(device_of(first))
+    return random_tokens(first, 1, 32)
 
 
 def _quality(rows, models, tokens, tokenizer, tasks, writes, n_questions, seed) -> None:
@@ -192,25 +195,20 @@ def _speed(rows, models, sample, writes: bool, n_new: int, repeats: int) -> None
         fns = {name: partial(model, sample, attention_mask=mask) for name, model in models.items()}
         with evaluating(*models.values()):
             for name, timing in time_paired(fns, 2, max(repeats, 5)).items():
-                rows[name].update(
-                    latency_ms=timing.median_ms,
-                    latency_ms_low=timing.low_ms,
-                    latency_ms_high=timing.high_ms,
-                )
+                rows[name].update(_with_quartiles("latency_ms", timing))
         return
     decode = decode_speed_paired(models, sample[:, :16], n_new, repeats=repeats)
     prefill = prefill_speed_paired(models, sample, repeats=max(repeats, 3))
     for name in models:
-        rate, timing = decode[name].tokens_per_s, prefill[name].timing
-        rows[name].update(
-            decode_tokens_per_s=rate.median,
-            decode_tokens_per_s_low=rate.low,
-            decode_tokens_per_s_high=rate.high,
-            prefill_ms=timing.median_ms,
-            prefill_ms_low=timing.low_ms,
-            prefill_ms_high=timing.high_ms,
-            time_to_first_token_ms=decode[name].first_token.median_ms,
-        )
+        rows[name].update(_with_quartiles("decode_tokens_per_s", decode[name].tokens_per_s))
+        rows[name].update(_with_quartiles("prefill_ms", prefill[name].timing))
+        rows[name]["time_to_first_token_ms"] = decode[name].first_token.median_ms
+
+
+def _with_quartiles(column: str, measured: Rate | Timing) -> dict[str, float]:
+    """Give a column with the quartiles beside it, as `_low` and `_high`."""
+    median, low, high, *_ = vars(measured).values()
+    return {column: median, f"{column}_low": low, f"{column}_high": high}
 
 
 def _energy(rows, models, sample, writes: bool, n_new: int) -> None:

@@ -47,32 +47,6 @@ class PrefillSpeed:
     n_tokens: int
 
 
-def decode_speed(
-    model: nn.Module,
-    prompt_tokens: torch.Tensor | int = 16,
-    n_new: int = 32,
-    *,
-    warmup: int = 1,
-    repeats: int = 3,
-    clock: Clock = time.perf_counter,
-) -> DecodeSpeed:
-    """Time the writing of new tokens through `generate`, one answer at a time (batch 1, greedy).
-
-    tokens_per_s = (n_new - 1) / (time of the last new token - time of the first)
-
-    model: a transformers causal language model.
-    prompt_tokens: [seq_len] or [1, seq_len] token ids; or a number: that many random ones.
-    n_new: tokens to write, at least 2; an end-of-text token does not stop it.
-    warmup, repeats: answers that are not counted, and that are.
-    Returns DecodeSpeed.
-    Raises InputError for a model that cannot generate, or wrong counts.
-    """
-    models = {"model": model}
-    return decode_speed_paired(
-        models, prompt_tokens, n_new, warmup=warmup, repeats=repeats, clock=clock
-    )["model"]
-
-
 def decode_speed_paired(
     models: Mapping[str, nn.Module],
     prompt_tokens: torch.Tensor | int = 16,
@@ -82,10 +56,16 @@ def decode_speed_paired(
     repeats: int = 3,
     clock: Clock = time.perf_counter,
 ) -> dict[str, DecodeSpeed]:
-    """Time several models' decoding in turns: A writes an answer, B writes one, A again.
+    """Time writing through `generate` (batch 1, greedy), in turns: A writes an answer, B, A again.
 
-    models: {name: model}; otherwise as `decode_speed`.
+    tokens_per_s = (n_new - 1) / (time of the last new token - time of the first)
+
+    models: {name: transformers causal language model}.
+    prompt_tokens: [seq_len] or [1, seq_len] token ids; or a number: that many random ones.
+    n_new: tokens to write, at least 2; an end-of-text token does not stop it.
+    warmup, repeats: answers that are not counted, and that are.
     Returns {name: DecodeSpeed}.
+    Raises InputError for a model that cannot generate, or wrong counts.
     """
     require_int("n_new", n_new, 2)
     require_int("warmup", warmup, 0)
@@ -105,43 +85,6 @@ def decode_speed_paired(
     }
 
 
-def time_to_first_token(
-    model: nn.Module,
-    prompt_tokens: torch.Tensor | int = 64,
-    *,
-    warmup: int = 2,
-    repeats: int = 5,
-    clock: Clock = time.perf_counter,
-) -> Timing:
-    """Time from asking to the first new token: prefill, one choice, and `generate`'s own start-up.
-
-    Arguments and errors as in `decode_speed`.
-    Returns Timing.
-    """
-    prompt = _prompt("model", model, prompt_tokens)
-    with evaluating(model):
-        return time_call(lambda: write_tokens(model, prompt, 1), warmup, repeats, clock=clock)
-
-
-def prefill_speed(
-    model: nn.Module,
-    prompt_tokens: torch.Tensor | int = 64,
-    *,
-    warmup: int = 2,
-    repeats: int = 5,
-    clock: Clock = time.perf_counter,
-) -> PrefillSpeed:
-    """Time one forward pass over a prompt, as `generate` makes it before it writes.
-
-    prompt_tokens: [seq_len] or [1, seq_len] token ids; or a number: that many random ones.
-    Returns PrefillSpeed. Raises InputError as `decode_speed` does.
-    """
-    timed = prefill_speed_paired(
-        {"model": model}, prompt_tokens, warmup=warmup, repeats=repeats, clock=clock
-    )
-    return timed["model"]
-
-
 def prefill_speed_paired(
     models: Mapping[str, nn.Module],
     prompt_tokens: torch.Tensor | int = 64,
@@ -150,7 +93,10 @@ def prefill_speed_paired(
     repeats: int = 5,
     clock: Clock = time.perf_counter,
 ) -> dict[str, PrefillSpeed]:
-    """Time several models' prefill in turns; otherwise as `prefill_speed`."""
+    """Time one forward pass over a prompt, as `generate` makes it before it writes, in turns.
+
+    Arguments and errors as in `decode_speed_paired`. Returns {name: PrefillSpeed}.
+    """
     prompts = {name: _prompt(name, model, prompt_tokens) for name, model in models.items()}
     fns = {name: _prefill(model, prompts[name]) for name, model in models.items()}
     with evaluating(*models.values()):
@@ -169,7 +115,6 @@ def encoder_latency(
     *,
     warmup: int = 3,
     repeats: int = 10,
-    clock: Clock = time.perf_counter,
 ) -> Timing:
     """Time an encoder on a batch of random sentences of n_tokens tokens each.
 
@@ -177,34 +122,28 @@ def encoder_latency(
     """
     require_int("n_tokens", n_tokens, 1)
     require_int("batch_size", batch_size, 1)
-    ids = _random_tokens(model, batch_size, n_tokens)
+    ids = random_tokens(model, batch_size, n_tokens)
     mask = torch.ones_like(ids)
     with evaluating(model):
-        return time_call(lambda: model(ids, attention_mask=mask), warmup, repeats, clock=clock)
-
-
-class _Stopwatch:
-    """Looks at the clock after each new token; `generate` calls it as a stopping criterion."""
-
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
-        self.times: list[float] = []
-
-    def __call__(self, input_ids: torch.Tensor, scores: object, **_: object) -> torch.Tensor:
-        wait_for_device()
-        self.times.append(self.clock())
-        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+        return time_call(lambda: model(ids, attention_mask=mask), warmup, repeats)
 
 
 def _stopwatch(
     model: nn.Module, prompt: torch.Tensor, n_new: int, clock: Clock
 ) -> tuple[float, list[float]]:
     """Write n_new tokens; give the time at the start and after each of them, in seconds."""
-    watch = _Stopwatch(clock)
+    times: list[float] = []
+
+    def look(input_ids: torch.Tensor, scores: object, **_: object) -> torch.Tensor:
+        """Look at the clock; `generate` calls this after each new token, and is not stopped."""
+        wait_for_device()
+        times.append(clock())
+        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+
     wait_for_device()
     start = clock()
-    write_tokens(model, prompt, n_new, stopping_criteria=[watch])
-    return start, watch.times
+    write_tokens(model, prompt, n_new, stopping_criteria=[look])
+    return start, times
 
 
 def write_tokens(
@@ -239,7 +178,7 @@ def _prompt(name: str, model: nn.Module, prompt_tokens: torch.Tensor | int) -> t
             "language model, or time an encoder with encoder_latency."
         )
     if not isinstance(prompt_tokens, torch.Tensor):
-        return _random_tokens(model, 1, require_int("prompt_tokens", prompt_tokens, 1))
+        return random_tokens(model, 1, require_int("prompt_tokens", prompt_tokens, 1))
     prompt = prompt_tokens[None] if prompt_tokens.ndim == 1 else prompt_tokens
     if prompt.ndim != 2 or prompt.shape[0] != 1 or prompt.shape[1] < 1:
         raise InputError(
@@ -250,8 +189,9 @@ def _prompt(name: str, model: nn.Module, prompt_tokens: torch.Tensor | int) -> t
     return prompt.long().to(device_of(model))
 
 
-def _random_tokens(model: nn.Module, n: int, seq_len: int) -> torch.Tensor:
-    """Draw token ids [n, seq_len]; the same ones each time."""
+def random_tokens(model: nn.Module, n: int, seq_len: int) -> torch.Tensor:
+    """Draw token ids [n, seq_len] that a model knows; the same ones each time."""
+    vocab_size = getattr(getattr(model, "config", None), "vocab_size", 2)
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(0, model.config.vocab_size, (n, seq_len), generator=generator)
+    ids = torch.randint(0, vocab_size, (n, seq_len), generator=generator)
     return ids.to(device_of(model))

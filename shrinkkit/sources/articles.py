@@ -14,16 +14,20 @@ so the articles are kept in the cache as JSON lines.
 from __future__ import annotations
 
 import bz2
+import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from shrinkkit.errors import AssetError, InputError
 from shrinkkit.sources.assets import ASSETS, asset_path
 from shrinkkit.system.cache import cached_folder
 from shrinkkit.system.files import cache_dir
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,15 @@ def lee_news_articles() -> tuple[Article, ...]:
     """
     lines = asset_path(ASSETS["lee-news"]).read_text(encoding="utf-8").splitlines()
     return tuple(Article(f"story {i:03d}", line.strip()) for i, line in enumerate(lines) if line)
+
+
+def in_hash_order(things: Iterable[T], name: Callable[[T], str] = str) -> list[T]:
+    """Sort by the SHA-256 of names: an order without meaning, which new names do not disturb.
+
+    >>> in_hash_order(["a", "b", "c"])
+    ['c', 'b', 'a']
+    """
+    return sorted(things, key=lambda thing: hashlib.sha256(name(thing).encode("utf-8")).digest())
 
 
 def articles_from_path(path: Path) -> tuple[Article, ...]:

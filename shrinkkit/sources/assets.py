@@ -41,7 +41,9 @@ class Asset:
     fix: str
 
 
-_GENSIM = "gensim/test/test_data/"
+def _of_gensim(name: str, file: str, sha256: str, size_bytes: int) -> Asset:
+    file = f"gensim/test/test_data/{file}"
+    return Asset(name, "gensim", "4.4.0", file, sha256, size_bytes, INSTALL_TEXTS)
 
 
 def shipped_models() -> dict[str, dict]:
@@ -90,32 +92,23 @@ ASSETS: dict[str, Asset] = {
             fix=INSTALL_MODELS,
         ),
         *_own_assets(),
-        Asset(
-            name="wikipedia",
-            package="gensim",
-            version="4.4.0",
-            file=_GENSIM + "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2",
+        _of_gensim(
+            "wikipedia",
+            "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2",
             sha256="a53f4648dec40467ebdcbc7a1307eddb51fe6e28e9309f6ebde81ba0d04bea2d",
             size_bytes=1_695_871,
-            fix=INSTALL_TEXTS,
         ),
-        Asset(
-            name="lee-news",
-            package="gensim",
-            version="4.4.0",
-            file=_GENSIM + "lee_background.cor",
+        _of_gensim(
+            "lee-news",
+            "lee_background.cor",
             sha256="5d78d6dafd953bbf65797bef09a9ffb9ec430583381be705f8fd460000f370fb",
             size_bytes=360_082,
-            fix=INSTALL_TEXTS,
         ),
-        Asset(
-            name="analogies",
-            package="gensim",
-            version="4.4.0",
-            file=_GENSIM + "questions-words.txt",
+        _of_gensim(
+            "analogies",
+            "questions-words.txt",
             sha256="8c29b3332afc46f3fb8be04cb5297bf96f39aa7131272dff57869b4485b22a36",
             size_bytes=603_955,
-            fix=INSTALL_TEXTS,
         ),
     )
 }
@@ -149,80 +142,63 @@ def pin_file() -> Path:
     return data_dir() / "assets.txt"
 
 
-def locate(package: str, filename: str, *, fix: str | None = None) -> Path:
-    """Return where pip put one file of a package, without importing the package.
+def locate(asset: Asset) -> Path:
+    """Return where pip put an asset's file, without importing its package.
 
-    package: the distribution's name, as pip knows it.
-    filename: path inside site-packages, with forward slashes.
-    fix: the command that installs it, for the message.
     Raises AssetError: the package is not installed, or the file is not there.
     """
-    fix = fix or (INSTALL_TEXTS if package == "gensim" else INSTALL_MODELS)
+    package = asset.package
     if package == OWN:
-        path = data_dir() / filename
+        path = data_dir() / asset.file
         if not path.is_file():
-            raise AssetError(f"{path}, which comes with the course, is missing. {how_to_mend(OWN)}")
+            mend = how_to_mend(asset)
+            raise AssetError(f"{path}, which comes with the course, is missing. {mend}")
         return path
     try:
-        path = Path(str(importlib.metadata.distribution(package).locate_file(filename)))
+        path = Path(str(importlib.metadata.distribution(package).locate_file(asset.file)))
     except importlib.metadata.PackageNotFoundError:
         raise AssetError(
-            f"The package {package!r}, which holds {Path(filename).name}, is not installed in "
-            f"this Python environment. Run `{fix}` in it (`make lab` does that too)."
+            f"The package {package!r}, which holds {Path(asset.file).name}, is not installed in "
+            f"this Python environment. Run `{asset.fix}` in it (`make lab` does that too)."
         ) from None
     if not path.is_file():
         raise AssetError(
-            f"The package {package!r} is installed, but its file {filename} is missing at "
-            f"{path}. {how_to_mend(package, fix)}"
+            f"The package {package!r} is installed, but its file {asset.file} is missing at "
+            f"{path}. {how_to_mend(asset)}"
         )
     return path
 
 
-def how_to_mend(package: str, fix: str = "") -> str:
+def how_to_mend(asset: Asset) -> str:
     """Say how to get a package's files back when one of them is missing or damaged."""
-    if package == OWN:
+    if asset.package == OWN:
         return f"Run `{RESTORE}` in the course's folder, or install shrinkkit again."
-    return f"Run `pip uninstall -y {package}`, then `{fix}`."
-
-
-def verify(path: str | Path, sha256: str, *, size_bytes: int | None = None, fix: str = "") -> Path:
-    """Return `path` when the file there has the expected SHA-256.
-
-    sha256: 64 hexadecimal digits.
-    size_bytes: expected size; a truncated file is then told apart from a changed one.
-    fix: what to do about a damaged file, for the message.
-    Raises AssetError: missing, truncated, or not the expected bits.
-    """
-    path = Path(path)
-    fix = fix or "Install it again."
-    if not path.is_file():
-        raise AssetError(f"{path} is missing. {fix}")
-    found = path.stat()
-    if size_bytes is not None and found.st_size != size_bytes:
-        how = "truncated" if found.st_size < size_bytes else "too long"
-        raise AssetError(
-            f"{path} is {how}: {found.st_size:,} bytes where {size_bytes:,} were expected. {fix}"
-        )
-    key = (str(path), found.st_size, found.st_mtime_ns, sha256)
-    if key not in _VERIFIED:
-        actual = sha256_of(path)
-        if actual != sha256:
-            raise AssetError(
-                f"{path} is not the pinned file: its SHA-256 is {actual[:16]}…, expected "
-                f"{sha256[:16]}…. {fix}"
-            )
-        _VERIFIED.add(key)
-    return path
+    return f"Run `pip uninstall -y {asset.package}`, then `{asset.fix}`."
 
 
 def asset_path(asset: Asset) -> Path:
-    """Return the verified file of an asset.
+    """Return the file of an asset, which has the pinned SHA-256.
 
-    Raises AssetError: missing package, missing or damaged file; the message says how to get it.
+    Raises AssetError: missing package; missing, truncated or changed file; the message says how to
+    get it.
     """
-    path = locate(asset.package, asset.file, fix=asset.fix)
-    fix = how_to_mend(asset.package, asset.fix)
-    return verify(path, asset.sha256, size_bytes=asset.size_bytes, fix=fix)
+    path, fix = locate(asset), how_to_mend(asset)
+    found, expected = path.stat(), asset.size_bytes
+    if found.st_size != expected:
+        how = "truncated" if found.st_size < expected else "too long"
+        raise AssetError(
+            f"{path} is {how}: {found.st_size:,} bytes where {expected:,} were expected. {fix}"
+        )
+    key = (str(path), found.st_size, found.st_mtime_ns, asset.sha256)
+    if key not in _VERIFIED:
+        actual = sha256_of(path)
+        if actual != asset.sha256:
+            raise AssetError(
+                f"{path} is not the pinned file: its SHA-256 is {actual[:16]}…, expected "
+                f"{asset.sha256[:16]}…. {fix}"
+            )
+        _VERIFIED.add(key)
+    return path
 
 
 def asset_status() -> list[AssetStatus]:
@@ -244,10 +220,10 @@ def _status(asset: Asset) -> AssetStatus:
         version = asset.version if own else importlib.metadata.version(asset.package)
     except importlib.metadata.PackageNotFoundError:
         return AssetStatus(asset.name, False, None, None, f"run `{asset.fix}`")
-    reinstall = how_to_mend(asset.package, asset.fix)
+    reinstall = how_to_mend(asset)
     reinstall = reinstall[0].lower() + reinstall[1:].rstrip(".")
     try:
-        path = locate(asset.package, asset.file)
+        path = locate(asset)
     except AssetError:
         return AssetStatus(asset.name, False, version, None, reinstall)
     # Read the bits now, whatever this process has verified before.

@@ -31,7 +31,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from shrinkkit.errors import InputError, did_you_mean
-from shrinkkit.sources.assets import ASSETS, OWN, asset_path, shipped_models
+from shrinkkit.sources.assets import ASSETS, OWN, Asset, asset_path, shipped_models
 from shrinkkit.sources.opening import hub_folder, hub_options, plain_load_errors
 from shrinkkit.system.cache import cached_folder
 from shrinkkit.system.files import cache_dir
@@ -44,22 +44,16 @@ PAGE = "streaming.json"  # in a folder that was made from disk to disk: of what,
 
 
 @dataclass(frozen=True)
-class EmbeddedModel:
+class EmbeddedModel(Asset):
     """A model that is at hand offline: which file of which package, under which licence."""
 
-    name: str
-    package: str
-    version: str
-    file: str
-    sha256: str
     architecture: str
     licence: str
     note: str
 
 
 def _embedded(name: str, **words: str) -> EmbeddedModel:
-    asset = ASSETS[name]
-    return EmbeddedModel(name, asset.package, asset.version, asset.file, asset.sha256, **words)
+    return EmbeddedModel(**vars(ASSETS[name]), **words)
 
 
 EMBEDDED: Mapping[str, EmbeddedModel] = MappingProxyType(

@@ -17,7 +17,6 @@ turns it into bits per byte, which can be compared.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +29,7 @@ from shrinkkit.sources.articles import (
     Article,
     articles_from_path,
     hub_articles,
+    in_hash_order,
     lee_news_articles,
     wikipedia_articles,
 )
@@ -134,11 +134,7 @@ def split_articles(
     >>> len(calibration), len(evaluation)
     (3, 2)
     """
-
-    def key(article: Article) -> bytes:
-        return hashlib.sha256(article.title.encode("utf-8")).digest()
-
-    dealt = sorted(articles, key=key)
+    dealt = in_hash_order(articles, name=lambda article: article.title)
     return tuple(dealt[::2]), tuple(dealt[1::2])
 
 

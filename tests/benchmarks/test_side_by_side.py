@@ -13,8 +13,9 @@ from safetensors.torch import save_file
 
 from shrinkkit.quant import fake_quantize, int_format
 from shrinkkit.surgery.parts import find_linears
+from tests.processes import ROOT
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+BENCHMARKS = ROOT / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 try:  # scripts import their neighbours by plain names
     import environments
@@ -76,6 +77,17 @@ def test_an_environment_that_fails_says_why_and_is_tried_again(monkeypatch, tmp_
     assert [LIBRARIES["hqq"].package in command for command in ran].count(True) == 2
 
 
+@pytest.fixture
+def drive(tmp_path):
+    """Run some code as a driver."""
+
+    def drive(code):
+        (tmp_path / "driver.py").write_text(code)
+        return side_by_side.drive(sys.executable, tmp_path / "driver.py", [], {})
+
+    return drive
+
+
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
@@ -87,30 +99,24 @@ def test_an_environment_that_fails_says_why_and_is_tried_again(monkeypatch, tmp_
     ],
     ids=["result", "error", "exit", "result-then-failure", "silent"],
 )
-def test_a_driver_gives_a_report_or_a_reason(tmp_path, code, expected):
-    script = tmp_path / "driver.py"
-    script.write_text(code)
-    assert side_by_side.drive(sys.executable, script, [], {}) == expected
+def test_a_driver_gives_a_report_or_a_reason(drive, code, expected):
+    assert drive(code) == expected
 
 
-def test_what_a_driver_leaves_lying_is_removed(tmp_path):
-    script = tmp_path / "driver.py"
-    script.write_text(
+def test_what_a_driver_leaves_lying_is_removed(drive, tmp_path):
+    report = drive(
         "import json, pathlib\n"
         "pathlib.Path('run.log').write_text('...')\n"
         "print('RESULT ' + json.dumps({'at': str(pathlib.Path.cwd())}))"
     )
-    place = Path(side_by_side.drive(sys.executable, script, [], {})["at"])
+    place = Path(report["at"])
     assert place not in (Path.cwd(), tmp_path)
     assert not place.exists()
 
 
-def test_a_driver_that_takes_too_long_is_ended(tmp_path, monkeypatch):
+def test_a_driver_that_takes_too_long_is_ended(drive, monkeypatch):
     monkeypatch.setattr(side_by_side, "TIME_LIMIT_S", 0.5)
-    script = tmp_path / "driver.py"
-    script.write_text("import time; time.sleep(60)")
-    found = side_by_side.drive(sys.executable, script, [], {})
-    assert "it took more than" in found["why_not"]
+    assert "it took more than" in drive("import time; time.sleep(60)")["why_not"]
 
 
 def _rounded(model, bits):

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, Request, sync_playwright
 
-from tests.browser.lab import ROOT
+from tests.processes import ROOT
 from tools.browser import FLAGS, NONE_FOUND, find
 
 START_S = 90

@@ -12,8 +12,8 @@ from nbformat import NotebookNode
 from playwright.sync_api import Locator, Page, expect
 
 from tests.notebooks.rules import FIRST
+from tests.processes import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = ROOT / "build" / "screenshots"
 
 # The lessons that are run to their end here, and so by no other test, and which shows sliders.

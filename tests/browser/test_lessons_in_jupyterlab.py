@@ -16,7 +16,6 @@ from shrinkkit.checks import rooms
 from tests.browser.conftest import Server
 from tests.browser.lab import (
     LESSONS,
-    ROOT,
     SCREENSHOTS,
     SLIDERS,
     open_lesson,
@@ -27,6 +26,7 @@ from tests.browser.lab import (
     screenshot,
 )
 from tests.notebooks.rules import FIRST, QUICK_LIMIT_S
+from tests.processes import ROOT
 from tools.lab import FIRST_LESSON
 
 pytestmark = pytest.mark.slow

@@ -8,31 +8,32 @@ import torch
 from shrinkkit.calibration.accumulators import Hessian
 from shrinkkit.calibration.column_solver import inverse_factor, settle_columns
 from shrinkkit.errors import InputError
+from tests.tiny import normal
 
 
-def correlated(n: int, seed: int, samples: int = 400) -> torch.Tensor:
+def correlated(n: int, seed: int) -> torch.Tensor:
     """A Hessian of inputs that go together."""
-    generator = torch.Generator().manual_seed(seed)
-    mix = torch.randn(n, n, generator=generator) + 2 * torch.eye(n)
-    x = torch.randn(samples, n, generator=generator) @ mix
-    return 2 / samples * x.t() @ x
+    drawn = normal(n + 400, n, seed=seed)
+    x = drawn[n:] @ (drawn[:n] + 2 * torch.eye(n))
+    return 2 / 400 * x.t() @ x
 
 
 def weights(rows: int, columns: int, seed: int) -> torch.Tensor:
-    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
+    return normal(rows, columns, seed=seed)
 
 
 def to_integers(column: torch.Tensor, _: int) -> torch.Tensor:
     return column.round()
 
 
-def sequential_surgery(weight: torch.Tensor, hessian: torch.Tensor) -> torch.Tensor:
-    """Round column after column, each time with a fresh inverse of the Hessian that is left."""
-    w = weight.double().clone()
-    h = hessian.double()
-    for p in range(w.shape[1]):
+def sequential_surgery(
+    weight: torch.Tensor, hessian: torch.Tensor, settle=to_integers, n_columns: int | None = None
+) -> torch.Tensor:
+    """Settle column after column, each time with a fresh inverse of the Hessian that is left."""
+    w, h = weight.double().clone(), hessian.double()
+    for p in range(w.shape[1] if n_columns is None else n_columns):
         inverse = torch.linalg.inv(h[p:, p:])
-        q = w[:, p].round()
+        q = settle(w[:, p], p)
         w[:, p:] -= torch.outer((w[:, p] - q) / inverse[0, 0], inverse[0])
         w[:, p] = q
     return w
@@ -137,11 +138,8 @@ def test_blocks_begin_with_weights_that_are_up_to_date() -> None:
     )
     assert list(seen) == [0, 4, 8]
     assert torch.equal(seen[0], weight)
-    w, h = weight.double().clone(), hessian.double()
-    for p in range(4):
-        inverse = torch.linalg.inv(h[p:, p:])
-        w[:, p:] -= torch.outer((w[:, p] - w[:, p].round()) / inverse[0, 0], inverse[0])
-    assert torch.allclose(seen[4][:, 4:].double(), w[:, 4:], atol=1e-4)
+    expected = sequential_surgery(weight, hessian, n_columns=4)
+    assert torch.allclose(seen[4][:, 4:].double(), expected[:, 4:], atol=1e-4)
 
 
 def test_the_hessian_does_not_depend_on_batches() -> None:

@@ -6,16 +6,15 @@ import json
 import shutil
 
 import pytest
-from typer.testing import CliRunner
 
 from shrinkkit import measure
-from shrinkkit.cli.app import app
 from shrinkkit.cli.bench import bench_decode
 from shrinkkit.cli.report import show_rows, write_rows
 from shrinkkit.errors import InputError
 from shrinkkit.loading import load_model
 from shrinkkit.measure.columns import Column
 from shrinkkit.quant import quantize_model
+from tests.processes import succeed
 
 
 @pytest.fixture(autouse=True)
@@ -52,23 +51,9 @@ def test_a_missing_compiler_is_named_before_anything_is_loaded(monkeypatch):
 
 def test_the_command_prints_a_table_and_writes_the_rows(tiny_checkpoint, tmp_path):
     path = tmp_path / "rows.json"
-    result = CliRunner().invoke(
-        app, ["bench", "decode", str(tiny_checkpoint), "--quick", "--json", str(path)]
-    )
-    assert result.exit_code == 0, result.output
-    assert "int4" in result.output
+    assert "int4" in succeed("bench", "decode", tiny_checkpoint, "--quick", "--json", path)
     versions = [row["version"] for row in json.loads(path.read_text())]
     assert versions == ["fp32", "int8", "int4", "int4, fused"]
-
-
-def test_the_quantize_command_saves_what_load_model_opens(tiny_checkpoint, tmp_path):
-    folder = tmp_path / "small"
-    result = CliRunner().invoke(app, ["quantize", str(tiny_checkpoint), str(folder), "--bits", "4"])
-    assert result.exit_code == 0, result.output
-    assert load_model(str(folder)).model.layers[0].mlp.up_proj.format.bits == 4
-    again = CliRunner().invoke(app, ["quantize", str(tiny_checkpoint), str(folder), "--bits", "1"])
-    assert again.exit_code == 1
-    assert "bits must be a whole number from 2 to 8" in again.output
 
 
 def test_tables_write_numbers_as_their_column_says_and_dashes(capsys, tmp_path):

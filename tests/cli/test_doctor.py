@@ -16,6 +16,7 @@ import pytest
 from shrinkkit.cli import doctor
 from shrinkkit.cli.doctor import GB, Finding
 from shrinkkit.sources.assets import AssetStatus
+from tests.processes import serve
 
 Memory = namedtuple("Memory", "total available")
 Disk = namedtuple("Disk", "free")
@@ -40,10 +41,8 @@ def refusing() -> Iterator[str]:
         def log_message(self, *words: object) -> None:
             pass
 
-    with http.server.HTTPServer(("127.0.0.1", 0), Refuse) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with serve(Refuse) as address:
+        yield address
 
 
 def state(finding: Finding) -> str:
@@ -53,17 +52,23 @@ def state(finding: Finding) -> str:
 
 
 @pytest.mark.parametrize(
-    ("version", "expected"),
+    ("look", "found", "expected"),
     [
-        ((3, 9, 18), "wrong"),
-        ((3, 10, 0), "ok"),
-        ((3, 13, 9), "ok"),
-        ((3, 14, 0), "wrong"),
+        (doctor.python, (3, 9, 18), "wrong"),
+        (doctor.python, (3, 10, 0), "ok"),
+        (doctor.python, (3, 13, 9), "ok"),
+        (doctor.python, (3, 14, 0), "wrong"),
+        (doctor.cores, 1, "note"),
+        (doctor.cores, 2, "ok"),
+        (doctor.cores, 64, "ok"),
+        (doctor.disk, 50 * GB, "ok"),
+        (doctor.disk, 2 * GB, "note"),
+        (doctor.disk, 0.1 * GB, "wrong"),
     ],
-    ids=["3.9", "3.10", "3.13", "3.14"],
 )
-def test_python(version: tuple[int, ...], expected: str) -> None:
-    assert state(doctor.python(version)) == expected
+def test_python_cores_and_disk(isolated_cache: Path, look, found, expected: str) -> None:
+    assert state(look(found)) == expected
+    assert not isolated_cache.exists()
 
 
 @pytest.mark.parametrize(
@@ -133,11 +138,6 @@ def test_packages_of_a_shrinkkit_that_was_never_installed(monkeypatch: pytest.Mo
     assert [state(finding) for finding in doctor.packages()] == ["wrong"]
 
 
-@pytest.mark.parametrize(("n", "expected"), [(1, "note"), (2, "ok"), (64, "ok")])
-def test_cores(n: int, expected: str) -> None:
-    assert state(doctor.cores(n)) == expected
-
-
 @pytest.mark.parametrize(
     ("available", "expected"), [(8 * GB, "ok"), (2 * GB, "note"), (GB, "wrong")]
 )
@@ -161,17 +161,16 @@ def test_cpu(flags: set[str], expected: str, says: str) -> None:
     assert says in finding.found
 
 
-def test_no_gpu_is_fine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+@pytest.mark.parametrize(
+    ("there", "found"),
+    [(False, "none, and none is needed"), (True, "Tesla T4, 15.0 GB of 16.0 GB free")],
+)
+def test_a_gpu_is_named_and_none_is_fine(monkeypatch, there: bool, found: str) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: there)
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
-    assert doctor.gpu() == Finding("GPU", "ok", "none, and none is needed")
-
-
-def test_a_gpu_is_named_with_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda: "Tesla T4")
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (15 * GB, 16 * GB))
-    assert doctor.gpu() == Finding("GPU", "ok", "Tesla T4, 15.0 GB of 16.0 GB free")
+    assert doctor.gpu() == Finding("GPU", "ok", found)
 
 
 @pytest.mark.parametrize(
@@ -201,14 +200,6 @@ def test_cache_folder_that_cannot_be_made(
     monkeypatch.setenv("SHRINKKIT_CACHE", str(isolated_cache / "below"))
     assert state(doctor.cache_folder()) == "wrong"
     assert "SHRINKKIT_CACHE" in doctor.cache_folder().advice
-
-
-@pytest.mark.parametrize(
-    ("free", "expected"), [(50 * GB, "ok"), (2 * GB, "note"), (0.1 * GB, "wrong")]
-)
-def test_disk(isolated_cache: Path, free: int, expected: str) -> None:
-    assert state(doctor.disk(free)) == expected
-    assert not isolated_cache.exists()
 
 
 def test_disk_is_that_of_the_cache_folder(

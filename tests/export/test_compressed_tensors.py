@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -14,7 +12,7 @@ from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
 from compressed_tensors.quantization import QuantizationScheme
 from safetensors import safe_open
 from torch import nn
-from transformers import AutoModelForCausalLM, LlamaForCausalLM
+from transformers import AutoModelForCausalLM
 
 from shrinkkit.errors import InputError
 from shrinkkit.export import save_compressed_tensors
@@ -31,6 +29,8 @@ from shrinkkit.quant import (
     smooth_quantize,
 )
 from shrinkkit.quant.ptq.model import quantize_head
+from tests import tiny
+from tests.processes import run_python
 
 IDS = torch.arange(24).view(2, 12)
 GRIDS = {
@@ -49,23 +49,13 @@ GRIDS = {
 
 
 def _logits(model):
-    with torch.no_grad():
-        return model(IDS).logits.float()
+    return tiny.logits(model, IDS).float()
 
 
 @pytest.fixture(scope="module")
-def untied(tiny_llama):
+def untied():
     """The tiny model with a head of its own and a bias in each attention projection."""
-    config = copy.deepcopy(tiny_llama.config)
-    config.tie_word_embeddings = False
-    config.attention_bias = True
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        model = LlamaForCausalLM(config).eval()
-        for name, parameter in model.named_parameters():
-            if name.endswith("bias"):
-                nn.init.normal_(parameter, std=0.1)
-    return model
+    return tiny.biased(tiny.llama(seed=1, **tiny.LARGER, attention_bias=True))
 
 
 @pytest.mark.parametrize("bits", range(1, 9))
@@ -186,18 +176,11 @@ def test_a_new_process_opens_it_without_shrinkkit(tiny_llama, tiny_tokenizer, tm
         "assert not any(name.startswith('shrinkkit') for name in sys.modules)\n"
         "with torch.no_grad(): print('LOGITS ' + json.dumps(model(ids).logits[0, -1].tolist()))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-    )
+    done = run_python("-c", code, folder, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     printed = torch.tensor(json.loads(done.stdout.rpartition("LOGITS ")[2]))
     ids = tiny_tokenizer("abc", return_tensors="pt").input_ids
-    with torch.no_grad():
-        expected = dequantize_model(small)(ids).logits[0, -1]
+    expected = tiny.logits(dequantize_model(small), ids)[0, -1]
     torch.testing.assert_close(printed, expected, atol=1e-5, rtol=1e-5)
 
 
@@ -219,8 +202,8 @@ def _only_the_vocabulary(model):
     [
         (lambda model: model, "no quantized layer"),
         (lambda model: quantize_model(model, NF4, head_bits=None), "nf4 g64"),
-        (lambda model: _two_grids(model), "2 different grids"),
-        (lambda model: _only_the_vocabulary(model), "only the embedding"),
+        (_two_grids, "2 different grids"),
+        (_only_the_vocabulary, "only the embedding"),
         (lambda model: smooth_quantize(model, IDS), "activations"),
     ],
     ids=["float", "nf4", "mixed-asymmetric", "embedding-alone", "w8a8"],
@@ -236,17 +219,13 @@ def test_an_unknown_dtype_is_named(tiny_llama, tmp_path):
         save_compressed_tensors(tiny_llama, tmp_path / "ct", dtype=torch.float16)
 
 
-def test_saving_again_replaces_its_own_folder_and_nothing_else(tiny_llama, tmp_path):
+def test_saving_again_replaces_its_own_folder_and_nothing_else(tiny_llama, tmp_path, notes):
     folder = save_compressed_tensors(quantize_model(tiny_llama, bits=8), tmp_path / "ct")
     save_compressed_tensors(quantize_model(tiny_llama, bits=4), folder)
     bits = json.loads((folder / "config.json").read_text())["quantization_config"]
     assert bits["config_groups"]["group_0"]["weights"]["num_bits"] == 4
-    other = tmp_path / "notes"
-    other.mkdir()
-    (other / "thesis.txt").write_text("mine")
     with pytest.raises(InputError, match="not written by this export"):
-        save_compressed_tensors(quantize_model(tiny_llama, bits=8), other)
-    assert (other / "thesis.txt").read_text() == "mine"
+        save_compressed_tensors(quantize_model(tiny_llama, bits=8), notes)
 
 
 @pytest.mark.slow
@@ -256,9 +235,8 @@ def test_smollm2_at_four_bits_computes_what_we_compute(tmp_path):
     # 106 million weights at 4.3125 bits, the vocabulary's 28 million at 16
     assert (folder / "model.safetensors").stat().st_size < 116e6
     opened = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    ids = torch.randint(0, 49152, (1, 16), generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        ours, theirs = dequantize_model(small)(ids).logits, opened(ids).logits
+    ids = tiny.tokens(1, 16, seed=0, vocab_size=49152)
+    ours, theirs = tiny.logits(dequantize_model(small), ids), tiny.logits(opened, ids)
     # they round the vocabulary matrix and the unpacked weights to bfloat16
     assert (theirs - ours).norm() / ours.norm() < 0.02
     assert torch.equal(theirs.argmax(-1), ours.argmax(-1))

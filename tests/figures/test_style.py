@@ -113,29 +113,30 @@ def labels_of(ax, names):
     return {name: notes[name].get_window_extent(renderer) for name in names}
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_labels_do_not_collide(seed):
-    draw = random.Random(seed)
-    x = [draw.random() for _ in range(9)]
-    y = [draw.random() for _ in range(9)]
-    names = [f"model {i}" for i in range(9)]
+def labelled_apart(x, y, names):
+    """Draw points with their labels, which must not overlap; return the axes and the boxes."""
     _, ax = plt.subplots(figsize=(7, 4))
     ax.plot(x, y, "o")
     label_points(ax, x, y, names)
     boxes = labels_of(ax, names)
     for one, other in itertools.combinations(boxes.values(), 2):
         assert not one.overlaps(other)
+    return ax, boxes
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_labels_do_not_collide(seed):
+    draw = random.Random(seed)
+    x = [draw.random() for _ in range(9)]
+    y = [draw.random() for _ in range(9)]
+    ax, boxes = labelled_apart(x, y, [f"model {i}" for i in range(9)])
     for px, py in ax.transData.transform(list(zip(x, y, strict=True))):
         assert not any(box.contains(px, py) for box in boxes.values())
 
 
 def test_models_at_one_place_get_three_readable_labels():
-    _, ax = plt.subplots(figsize=(7, 4))
-    ax.plot([1, 1, 1, 5], [1, 1, 1, 5], "o")
     names = ["int4 group 64", "int4 group 32", "nf4", "fp32"]
-    label_points(ax, [1, 1, 1, 5], [1, 1, 1, 5], names)
-    for one, other in itertools.combinations(labels_of(ax, names).values(), 2):
-        assert not one.overlaps(other)
+    labelled_apart([1, 1, 1, 5], [1, 1, 1, 5], names)
 
 
 def test_labels_stay_inside_the_axes():

@@ -8,6 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from shrinkkit.sources.tasks import TopicsTask
+from tests import tiny
+
 
 class TableModel(nn.Module):
     """Predicts the next token from the last one alone, by a fixed table of probabilities."""
@@ -20,15 +23,39 @@ class TableModel(nn.Module):
         return SimpleNamespace(logits=self.log_p[tokens])
 
 
+class Clock:
+    """A clock that stands still unless somebody takes time."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def takes(self, *seconds: float):
+        """Make a function whose calls take these seconds in turn."""
+        durations = iter(seconds)
+
+        def work() -> None:
+            self.now += next(durations)
+
+        return work
+
+
 @pytest.fixture
-def table_model():
-    return TableModel
+def clock():
+    return Clock()
+
+
+def topics(train, test, names) -> TopicsTask:
+    """Make a task of (passage, label) pairs."""
+    return TopicsTask(*zip(*train, strict=True), *zip(*test, strict=True), names)
 
 
 @pytest.fixture(scope="session")
 def tokens():
     """Windows of random token ids, [5, 70]."""
-    return torch.randint(0, 256, (5, 70), generator=torch.Generator().manual_seed(1))
+    return tiny.tokens(5, 70)
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,8 @@ from shrinkkit.errors import InputError
 from shrinkkit.measure import analogy_accuracy, wilson_interval
 from shrinkkit.measure.analogies import choose_candidates
 from shrinkkit.sources.tasks import AnalogyQuestion, AnalogyTask
+from tests.measure.conftest import TableModel
+from tests.tiny import logits
 
 
 @pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])
@@ -48,8 +50,7 @@ def brute_force(model, prompts, candidates):
     for prompt in prompts:
         scores = []
         for candidate in candidates:
-            with torch.no_grad():
-                log_p = model(torch.tensor([[*prompt, *candidate]])).logits[0].log_softmax(-1)
+            log_p = logits(model, torch.tensor([[*prompt, *candidate]]))[0].log_softmax(-1)
             places = range(len(prompt) - 1, len(prompt) + len(candidate) - 1)
             scores.append(sum(log_p[i, t].item() for i, t in zip(places, candidate, strict=True)))
         chosen.append(max(range(len(scores)), key=scores.__getitem__))
@@ -76,20 +77,20 @@ def test_choice_among_long_candidates_only(tiny_llama):
     )
 
 
-def test_a_long_candidate_beats_a_short_one_when_it_is_likelier(table_model):
+def test_a_long_candidate_beats_a_short_one_when_it_is_likelier():
     #      from 0: token 1 has 0.6, token 2 has 0.3; after 1 comes 3 with 0.9
-    model = table_model([[0.05, 0.6, 0.3, 0.05], [0.03, 0.03, 0.04, 0.9], [0.25] * 4, [0.25] * 4])
+    model = TableModel([[0.05, 0.6, 0.3, 0.05], [0.03, 0.03, 0.04, 0.9], [0.25] * 4, [0.25] * 4])
     assert choose_candidates(model, [[0]], [[2], [1, 3]]) == [1]  # 0.54 against 0.3
     assert choose_candidates(model, [[0]], [[2], [1, 2]]) == [0]  # 0.024 against 0.3
 
 
-def test_of_equals_the_first_is_chosen(table_model):
-    model = table_model([[0.25] * 4] * 4)
+def test_of_equals_the_first_is_chosen():
+    model = TableModel([[0.25] * 4] * 4)
     assert choose_candidates(model, [[0], [1]], [[3], [2], [1]]) == [0, 0]
 
 
-def test_impossible_candidates_do_not_hang(table_model):
-    model = table_model([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
+def test_impossible_candidates_do_not_hang():
+    model = TableModel([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
     assert choose_candidates(model, [[0]], [[1, 1], [2, 2], [1, 2]]) == [0]
 
 
@@ -109,13 +110,13 @@ class Knowing(nn.Module):
         self.known = [tokenizer(sentence)["input_ids"] for sentence in sentences]
 
     def forward(self, tokens):
-        logits = torch.zeros(*tokens.shape, 256)
+        found = torch.zeros(*tokens.shape, 256)
         for b, row in enumerate(tokens.tolist()):
             for known in self.known:
                 for i in range(len(row)):
                     if row[: i + 1] == known[: i + 1] and i + 1 < len(known):
-                        logits[b, i, known[i + 1]] = 9.0
-        return SimpleNamespace(logits=logits)
+                        found[b, i, known[i + 1]] = 9.0
+        return SimpleNamespace(logits=found)
 
 
 CANDIDATES = ("Greece", "Iraq", "Iran", "Peru")

@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 from shrinkkit.errors import InputError
-from shrinkkit.measure import bits_per_byte, token_bits
+from shrinkkit.measure import bits_per_byte, perplexity, token_bits
+from tests.measure.conftest import TableModel
 
 
-class Clueless(nn.Module):
+@pytest.fixture
+def clueless() -> nn.Module:
     """Every token of 8 equally likely: 3 bits each."""
-
-    def forward(self, tokens: torch.Tensor) -> SimpleNamespace:
-        return SimpleNamespace(logits=torch.zeros(*tokens.shape, 8))
+    return TableModel([[1 / 8] * 8] * 8)
 
 
-def test_a_clueless_model_pays_three_bits_a_token() -> None:
+def test_a_clueless_model_pays_three_bits_a_token(clueless) -> None:
     ids = torch.arange(7)
-    assert token_bits(Clueless(), ids).tolist() == pytest.approx([3.0] * 6)
-    assert bits_per_byte(Clueless(), [(ids, 9)]) == pytest.approx(18 / 9)
+    assert token_bits(clueless, ids).tolist() == pytest.approx([3.0] * 6)
+    assert bits_per_byte(clueless, [(ids, 9)]) == pytest.approx(18 / 9)
 
 
-def test_documents_are_weighted_by_their_bytes() -> None:
+def test_documents_are_weighted_by_their_bytes(clueless) -> None:
     documents = [(torch.zeros(11, dtype=torch.long), 10), (torch.zeros(2, dtype=torch.long), 30)]
-    assert bits_per_byte(Clueless(), documents) == pytest.approx((30 + 3) / 40)
+    assert bits_per_byte(clueless, documents) == pytest.approx((30 + 3) / 40)
 
 
 @pytest.mark.parametrize("length", [2, 9, 16, 17, 31, 50])
@@ -55,8 +54,6 @@ def test_batches_do_not_change_it(tiny_llama) -> None:
 
 
 def test_it_is_perplexity_in_other_units(tiny_llama) -> None:
-    from shrinkkit.measure import perplexity
-
     ids = torch.randint(256, (40,), generator=torch.Generator().manual_seed(1))
     mean_bits = token_bits(tiny_llama, ids).mean().item()
     assert 2**mean_bits == pytest.approx(perplexity(tiny_llama, ids[None]), rel=1e-5)
@@ -77,6 +74,6 @@ def test_bad_input(tiny_llama, call: dict, words: str) -> None:
         token_bits(tiny_llama, **({"ids": torch.tensor([1, 2, 3])} | call))
 
 
-def test_no_documents(tiny_llama) -> None:
+def test_no_documents(clueless) -> None:
     with pytest.raises(InputError, match="documents is empty"):
-        bits_per_byte(tiny_llama, [])
+        bits_per_byte(clueless, [])

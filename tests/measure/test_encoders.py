@@ -10,7 +10,8 @@ from torch import nn
 
 from shrinkkit.errors import InputError
 from shrinkkit.measure import encode, ranking_scores, retrieval_scores, topics_accuracy
-from shrinkkit.sources.tasks import RetrievalTask, TopicsTask
+from shrinkkit.sources.tasks import RetrievalTask
+from tests.measure.conftest import topics
 
 SENTENCES = ["A short one.", "Another, rather longer sentence.", "x", "Four words stand here."]
 
@@ -51,29 +52,20 @@ def test_what_is_not_a_list_of_texts_is_refused(tiny_bert, tiny_tokenizer, sente
         encode(tiny_bert, tiny_tokenizer, sentences)
 
 
-def test_ranking_by_hand():
-    similarity = torch.tensor(
-        [
-            [0.9, 0.5, 0.1],  # right passage 0: rank 1
-            [0.9, 0.5, 0.1],  # right passage 1: rank 2
-            [0.9, 0.5, 0.1],  # right passage 2: rank 3
-        ]
-    )
-    scores = ranking_scores(similarity, torch.tensor([0, 1, 2]))
-    assert scores.mrr_at_10 == pytest.approx((1 + 1 / 2 + 1 / 3) / 3)
-    assert scores.recall_at_1 == pytest.approx(1 / 3)
-    assert scores.n == 3
-
-
-def test_ranks_beyond_ten_count_nothing():
-    similarity = torch.arange(12, 0, -1.0)[None].expand(12, 12)
-    scores = ranking_scores(similarity, torch.arange(12))
-    assert scores.mrr_at_10 == pytest.approx(sum(1 / rank for rank in range(1, 11)) / 12)
-
-
-def test_a_collapsed_model_gets_the_last_rank_not_the_first():
-    scores = ranking_scores(torch.ones(4, 20), torch.tensor([0, 5, 9, 19]))
-    assert (scores.mrr_at_10, scores.recall_at_1) == (0.0, 0.0)
+@pytest.mark.parametrize(
+    ("similarity", "targets", "mrr", "recall"),
+    [
+        # the right passages are 0, 1, 2: ranks 1, 2, 3
+        (torch.tensor([[0.9, 0.5, 0.1]] * 3), [0, 1, 2], (1 + 1 / 2 + 1 / 3) / 3, 1 / 3),
+        (torch.arange(12, 0, -1.0).repeat(12, 1), [*range(12)], 7381 / 2520 / 12, 1 / 12),
+        (torch.ones(4, 20), [0, 5, 9, 19], 0.0, 0.0),
+    ],
+    ids=["by hand", "ranks beyond ten count nothing", "collapsed: the last rank, not the first"],
+)
+def test_ranking(similarity, targets, mrr, recall):
+    scores = ranking_scores(similarity, torch.tensor(targets))
+    assert (scores.mrr_at_10, scores.recall_at_1) == pytest.approx((mrr, recall))
+    assert scores.n == len(targets)
 
 
 class Counter(nn.Module):
@@ -93,16 +85,13 @@ def test_retrieval_finds_passages_by_their_letters(tiny_tokenizer):
     assert retrieval_scores(Counter(), tiny_tokenizer, wrong).recall_at_1 == 0.0
 
 
-def topics(train, test):
-    return TopicsTask(*zip(*train, strict=True), *zip(*test, strict=True), ("ab", "cd", "ef"))
-
-
 def test_topics_are_told_apart_by_letters(tiny_tokenizer):
     train = [("abab", 0), ("aabb", 0), ("cdcd", 1), ("ccdd", 1), ("efef", 2), ("eeff", 2)]
     test = [("baba", 0), ("dcdc", 1), ("fefe", 2), ("dd", 2)]  # the last one is labelled wrongly
-    score = topics_accuracy(Counter(), tiny_tokenizer, topics(train, test))
+    task = topics(train, test, ("ab", "cd", "ef"))
+    score = topics_accuracy(Counter(), tiny_tokenizer, task)
     assert score.accuracy == 0.75
     # F1 by hand: topic 0: 1; topic 1: precision 1/2, recall 1; topic 2: precision 1, recall 1/2
     assert score.macro_f1 == pytest.approx((1 + 2 / 3 + 2 / 3) / 3)
     assert score.n == 4
-    assert topics_accuracy(Counter(), tiny_tokenizer, topics(train, test)) == score
+    assert topics_accuracy(Counter(), tiny_tokenizer, task) == score

@@ -11,11 +11,12 @@ from transformers import DynamicCache, LlamaConfig
 from shrinkkit.errors import InputError
 from shrinkkit.measure import cache_bytes, cache_bytes_at, cached_perplexity, kv_shape, perplexity
 from shrinkkit.quant import QuantizedKVCache
+from tests import tiny
 
 
 @pytest.fixture(scope="module")
 def windows():
-    return torch.randint(0, 256, (3, 41), generator=torch.Generator().manual_seed(0))
+    return tiny.tokens(3, 41, seed=0)
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 64])

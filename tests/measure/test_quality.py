@@ -11,23 +11,23 @@ from torch import nn
 
 from shrinkkit.errors import InputError
 from shrinkkit.measure import kl_nats, next_token_agreement, perplexity, token_scores
+from tests import tiny
+from tests.measure.conftest import TableModel
 
 
-def test_perplexity_of_a_table_by_hand(table_model):
-    model = table_model([[0.5, 0.5], [0.25, 0.75]])
-    # 0 -> 1 (0.5), 1 -> 1 (0.75), 1 -> 0 (0.25); the first token of the window is not scored.
-    expected = (0.5 * 0.75 * 0.25) ** (-1 / 3)
-    assert perplexity(model, torch.tensor([[0, 1, 1, 0]])) == pytest.approx(expected, rel=1e-6)
-
-
-def test_uniform_predictions_score_the_size_of_the_vocabulary(table_model):
-    model = table_model([[1 / 7] * 7] * 7)
-    assert perplexity(model, torch.randint(0, 7, (3, 20))) == pytest.approx(7, rel=1e-6)
-
-
-def test_a_certain_and_right_model_scores_one(table_model):
-    model = table_model([[0.0, 1.0], [1.0, 0.0]])
-    assert perplexity(model, torch.tensor([[0, 1, 0, 1]])) == 1.0
+@pytest.mark.parametrize(
+    ("table", "tokens", "expected"),
+    [
+        # 0 -> 1 (0.5), 1 -> 1 (0.75), 1 -> 0 (0.25); the first token of the window is not scored.
+        ([[0.5, 0.5], [0.25, 0.75]], [[0, 1, 1, 0]], (0.5 * 0.75 * 0.25) ** (-1 / 3)),
+        ([[1 / 7] * 7] * 7, [[0, 5, 6, 2], [3, 3, 1, 4]], 7),
+        ([[0.0, 1.0], [1.0, 0.0]], [[0, 1, 0, 1]], 1.0),
+    ],
+    ids=["by hand", "uniform: the size of the vocabulary", "certain and right"],
+)
+def test_perplexity_of_a_table(table, tokens, expected):
+    found = perplexity(TableModel(table), torch.tensor(tokens))
+    assert found == pytest.approx(expected, rel=1e-6)
 
 
 def test_perplexity_equals_the_loss_that_transformers_computes(tiny_llama, tokens):
@@ -41,8 +41,7 @@ def test_perplexity_equals_a_loop_over_positions(tiny_llama, tokens):
     total = 0.0
     for window in short.tolist():
         for end in range(1, len(window)):  # each position in a forward pass of its own
-            with torch.no_grad():
-                logits = tiny_llama(torch.tensor([window[:end]])).logits[0, -1].double()
+            logits = tiny.logits(tiny_llama, torch.tensor([window[:end]]))[0, -1].double()
             total += (logits.logsumexp(0) - logits[window[end]]).item()
     assert perplexity(tiny_llama, short) == pytest.approx(math.exp(total / 16), rel=1e-5)
 
@@ -53,17 +52,17 @@ def test_perplexity_does_not_depend_on_the_batch_size(tiny_llama, tokens, batch_
     assert perplexity(tiny_llama, tokens, batch_size) == pytest.approx(expected, rel=1e-6)
 
 
-def test_more_windows_are_averaged_over_tokens(table_model):
-    model = table_model([[0.5, 0.5], [0.1, 0.9]])
+def test_more_windows_are_averaged_over_tokens():
+    model = TableModel([[0.5, 0.5], [0.1, 0.9]])
     both = perplexity(model, torch.tensor([[0, 1, 1], [1, 0, 0]]))
     one, two = (perplexity(model, torch.tensor([w])) for w in ([0, 1, 1], [1, 0, 0]))
     assert both == pytest.approx(math.sqrt(one * two), rel=1e-6)
 
 
-def test_an_impossible_token_gives_infinity_and_a_broken_model_nan(table_model):
+def test_an_impossible_token_gives_infinity_and_a_broken_model_nan():
     tokens = torch.tensor([[0, 1, 1]])
-    assert perplexity(table_model([[1.0, 0.0], [0.5, 0.5]]), tokens) == math.inf
-    assert math.isnan(perplexity(table_model([[math.nan] * 2] * 2), tokens))
+    assert perplexity(TableModel([[1.0, 0.0], [0.5, 0.5]]), tokens) == math.inf
+    assert math.isnan(perplexity(TableModel([[math.nan] * 2] * 2), tokens))
 
 
 def test_kl_by_hand_and_not_symmetric():
@@ -75,8 +74,7 @@ def test_kl_by_hand_and_not_symmetric():
 
 
 def test_kl_equals_torch():
-    generator = torch.Generator().manual_seed(0)
-    reference, compressed = torch.randn(2, 6, 50, generator=generator)
+    reference, compressed = tiny.normal(2, 6, 50)
     expected = nn.functional.kl_div(
         compressed.log_softmax(-1), reference.log_softmax(-1), log_target=True, reduction="none"
     ).sum(-1)
@@ -93,9 +91,9 @@ def test_kl_ignores_what_the_reference_rules_out_and_punishes_the_reverse():
 
 
 def test_agreement_equals_torch_over_all_scored_positions(tiny_llama, noisy_llama, tokens):
-    with torch.no_grad():
-        before = tiny_llama(tokens).logits[:, :-1].flatten(0, 1)
-        after = noisy_llama(tokens).logits[:, :-1].flatten(0, 1)
+    before, after = (
+        tiny.logits(m, tokens)[:, :-1].flatten(0, 1) for m in (tiny_llama, noisy_llama)
+    )
     kl = nn.functional.kl_div(
         after.log_softmax(-1), before.log_softmax(-1), log_target=True, reduction="batchmean"
     )
@@ -164,17 +162,11 @@ def test_bad_tokens_are_refused(tiny_llama, tokens, words):
         perplexity(tiny_llama, tokens)
 
 
-def test_an_encoder_is_refused_with_a_hint(tiny_bert, tokens):
+def test_what_cannot_be_scored_is_refused(tiny_bert, tiny_llama, tokens):
     with pytest.raises(InputError, match="topics_accuracy"):
         perplexity(tiny_bert, tokens)
-
-
-def test_a_batch_size_of_zero_is_refused(tiny_llama, tokens):
     with pytest.raises(InputError, match="batch_size"):
         perplexity(tiny_llama, tokens, batch_size=0)
-
-
-def test_other_vocabularies_cannot_be_compared(table_model):
-    two, three = table_model([[0.5] * 2] * 2), table_model([[1 / 3] * 3] * 3)
+    two, three = TableModel([[0.5] * 2] * 2), TableModel([[1 / 3] * 3] * 3)
     with pytest.raises(InputError, match="one vocabulary"):
         next_token_agreement(two, three, torch.tensor([[0, 1, 0]]))

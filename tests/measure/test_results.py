@@ -13,6 +13,7 @@ import torch
 
 from shrinkkit.errors import InputError, ShrinkkitError
 from shrinkkit.measure import load_results, machine, record
+from shrinkkit.measure.columns import TABLES
 from shrinkkit.system import files
 
 
@@ -112,6 +113,15 @@ def test_an_unknown_table_names_those_that_there_are():
     with pytest.raises(InputError, match="Did you mean 'scorecard'") as caught:
         load_results("scorecards")
     assert "There are:" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_column_of_the_courses_tables_is_recorded_and_can_be_written(name):
+    table, columns = load_results(name), TABLES[name]
+    assert len({column.name for column in columns}) == len(columns)
+    assert {column.name for column in columns} <= set(table.columns)
+    for row in table.to_dict(orient="records"):
+        assert all(isinstance(column.write(row[column.name]), str) for column in columns)
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"rows": 3}', '{"rows": [1]}'], ids=repr)

@@ -10,6 +10,7 @@ import torch
 
 from shrinkkit.errors import InputError
 from shrinkkit.measure import (
+    Energy,
     ScoreCard,
     bits_per_weight,
     load_results,
@@ -23,7 +24,8 @@ from shrinkkit.measure import (
 )
 from shrinkkit.measure.columns import COLUMNS
 from shrinkkit.quant import quantize_model
-from shrinkkit.sources.tasks import TopicsTask
+from shrinkkit.sources.tasks import AnalogyQuestion, AnalogyTask
+from tests.measure.conftest import topics
 
 # `shrinkkit.measure.scoring` is the function; its module goes by the same name.
 MODULE = importlib.import_module("shrinkkit.measure.scoring")
@@ -70,17 +72,11 @@ def test_one_model_alone_is_a_baseline(tiny_llama, tokens):
 
 
 def test_memory_and_energy(tiny_llama, tokens, monkeypatch):
-    from shrinkkit.measure.energy import Energy
-
-    def metered(fn):
-        fn()
-        return Energy(8.0, "rapl", "", 1.0, 1)
-
-    monkeypatch.setattr(MODULE, "measure_energy", metered)
+    energy = Energy(8.0, "rapl", "", 1.0, 1)
+    monkeypatch.setattr(MODULE, "measure_energy", lambda fn: (fn(), energy)[1])
     models = {"fp32": tiny_llama}
-    (row,) = scorecard(models, tokens, measures=("memory", "energy"), n_new=4).frame.to_dict(
-        orient="records"
-    )
+    frame = scorecard(models, tokens, measures=("memory", "energy"), n_new=4).frame
+    (row,) = frame.to_dict(orient="records")
     assert row["energy_joules"] == 2.0  # 8 J for 4 tokens
     assert row["energy_source"] == "rapl"
     own = resident_bytes(tiny_llama) / 2**20
@@ -89,38 +85,25 @@ def test_memory_and_energy(tiny_llama, tokens, monkeypatch):
 
 
 def test_energy_that_is_not_available_is_said_and_not_zero(tiny_llama, tokens, monkeypatch):
-    from shrinkkit.measure.energy import Energy
-
-    monkeypatch.setattr(
-        MODULE,
-        "measure_energy",
-        lambda fn: Energy(None, "not available", "", 1.0, 1),
-    )
+    unknown = Energy(None, "not available", "", 1.0, 1)
+    monkeypatch.setattr(MODULE, "measure_energy", lambda fn: unknown)
     card = scorecard({"fp32": tiny_llama}, tokens, measures="energy")
     assert math.isnan(card.frame["energy_joules"].astype(float)[0])
     assert "not available" in card._repr_html_()
 
 
-@pytest.fixture
-def topics_task():
+def test_an_encoder_is_scored_on_tasks_and_latency(tiny_bert, tiny_tokenizer):
     train = [("aaaa", 0), ("aaab", 0), ("zzzz", 1), ("zzzy", 1)]
-    test = [("abaa", 0), ("zyzz", 1)]
-    return TopicsTask(*zip(*train, strict=True), *zip(*test, strict=True), ("a", "z"))
-
-
-def test_an_encoder_is_scored_on_tasks_and_latency(tiny_bert, tiny_tokenizer, topics_task):
-    frame = scorecard(
-        tiny_bert, tiny_bert, tokenizer=tiny_tokenizer, tasks=[topics_task], repeats=2
-    ).frame
-    expected = topics_accuracy(tiny_bert, tiny_tokenizer, topics_task)
+    task = topics(train, [("abaa", 0), ("zyzz", 1)], ("a", "z"))
+    models = {"a": tiny_bert, "b": tiny_bert}
+    frame = scorecard(models, tokenizer=tiny_tokenizer, tasks=[task], repeats=2).frame
+    expected = topics_accuracy(tiny_bert, tiny_tokenizer, task)
     assert frame["topics_accuracy"].tolist() == [expected.accuracy] * 2
     assert "perplexity" not in frame
     assert (frame["latency_ms"] > 0).all()
 
 
 def test_analogies_bring_their_interval(tiny_llama, tiny_tokenizer):
-    from shrinkkit.sources.tasks import AnalogyQuestion, AnalogyTask
-
     words = ("one", "two")
     sections = {
         name: (AnalogyQuestion("say", words, 0), AnalogyQuestion("tell", words, 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from types import SimpleNamespace
 
 import pytest
@@ -12,13 +13,10 @@ from shrinkkit.errors import InputError
 from shrinkkit.measure import (
     bytes_per_token,
     decode_bound,
-    decode_speed,
     decode_speed_paired,
     encoder_latency,
     memory_bandwidth,
-    prefill_speed,
     prefill_speed_paired,
-    time_to_first_token,
 )
 from shrinkkit.quant import QuantizedEmbedding, QuantizedLinear, int_format, quantize_model
 
@@ -46,17 +44,9 @@ class Writer(nn.Module):
         return tokens
 
 
-@pytest.fixture
-def clock():
-    def clock():
-        return clock.now
-
-    clock.now = 0.0
-    return clock
-
-
 def test_decode_speed_leaves_the_prompt_out(clock):
-    speed = decode_speed(Writer(clock, first=3.0, each=0.05), n_new=9, clock=clock)
+    models = {"a": Writer(clock, first=3.0, each=0.05)}
+    speed = decode_speed_paired(models, n_new=9, clock=clock)["a"]
     assert speed.tokens_per_s.median == pytest.approx(20.0)  # 1 / 0.05, whatever the prompt took
     assert speed.first_token.median_ms == pytest.approx(3000.0)
     assert speed.n_new == 9
@@ -64,7 +54,7 @@ def test_decode_speed_leaves_the_prompt_out(clock):
 
 def test_decode_speed_counts_the_turns(clock):
     model = Writer(clock, 1.0, 0.1)
-    speed = decode_speed(model, 5, 4, warmup=2, repeats=3, clock=clock)
+    speed = decode_speed_paired({"a": model}, 5, 4, warmup=2, repeats=3, clock=clock)["a"]
     assert len(model.calls) == 5
     assert speed.tokens_per_s.n == speed.first_token.n == 3
     shape, n_new, options = model.calls[0]
@@ -84,31 +74,28 @@ def test_models_write_in_turns(clock):
     assert speeds["b"].tokens_per_s.median == pytest.approx(2 * speeds["a"].tokens_per_s.median)
 
 
-def test_prefill_and_first_token(clock):
-    model = Writer(clock, first=0.5, each=9.0)
-    prefill = prefill_speed(model, 32, clock=clock)
+def test_prefill_is_one_reading(clock):
+    models = {"a": Writer(clock, first=0.5, each=9.0)}
+    prefill = prefill_speed_paired(models, 32, clock=clock)["a"]
     assert prefill.timing.median_ms == pytest.approx(500.0)
     assert prefill.tokens_per_s == pytest.approx(64.0)
-    assert time_to_first_token(model, 32, clock=clock).median_ms == pytest.approx(500.0)
 
 
 def test_a_real_model_is_timed_token_by_token(tiny_llama, tokens):
-    speed = decode_speed(tiny_llama, tokens[:1, :8], 6, warmup=0, repeats=2)
+    models = {"a": tiny_llama, "b": tiny_llama}
+    speed = decode_speed_paired(models, tokens[:1, :8], 6, warmup=0, repeats=2)["b"]
     assert 0 < speed.tokens_per_s.low <= speed.tokens_per_s.median <= speed.tokens_per_s.high
     assert speed.first_token.n == 2
-    paired = prefill_speed_paired({"a": tiny_llama, "b": tiny_llama}, tokens[0, :8], repeats=2)
+    paired = prefill_speed_paired(models, tokens[0, :8], repeats=2)
     assert {timed.n_tokens for timed in paired.values()} == {8}
     assert all(timed.timing.median_ms > 0 for timed in paired.values())
-    assert time_to_first_token(tiny_llama, 4, warmup=0, repeats=2).n == 2
 
 
 def test_an_end_of_text_token_does_not_stop_the_watch(tiny_llama):
-    import copy
-
     model = copy.deepcopy(tiny_llama)
     model.generation_config.eos_token_id = list(range(256))[:250]  # nearly every token ends a text
-    assert decode_speed(model, 4, 12, warmup=0, repeats=1).tokens_per_s.median > 0
-    watched = decode_speed(model, 4, 12, warmup=0, repeats=1)
+    watched = decode_speed_paired({"a": model}, 4, 12, warmup=0, repeats=1)["a"]
+    assert watched.tokens_per_s.median > 0
     assert watched.n_new == 12
 
 
@@ -120,7 +107,7 @@ def test_prefill_asks_for_the_last_logits_only(tiny_llama):
 
     handle = tiny_llama.register_forward_hook(look, with_kwargs=True)
     try:
-        prefill_speed(tiny_llama, 7, warmup=0, repeats=1)
+        prefill_speed_paired({"a": tiny_llama}, 7, warmup=0, repeats=1)
     finally:
         handle.remove()
     assert seen["logits"] == (1, 1, 256)  # as in generate: only the last position is needed
@@ -151,12 +138,12 @@ def test_encoder_latency_runs_the_batch(tiny_bert):
 )
 def test_bad_arguments_are_refused(tiny_llama, arguments, words):
     with pytest.raises(InputError, match=words):
-        decode_speed(tiny_llama, **arguments)
+        decode_speed_paired({"a": tiny_llama}, **arguments)
 
 
 def test_what_cannot_write_is_refused():
     with pytest.raises(InputError, match="encoder_latency"):
-        decode_speed(nn.Linear(2, 2))
+        decode_speed_paired({"a": nn.Linear(2, 2)})
 
 
 def test_memory_bandwidth_follows_from_the_fastest_pass(monkeypatch):

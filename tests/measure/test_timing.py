@@ -10,35 +10,14 @@ from shrinkkit.measure import Rate, Timing, speedup, time_call, time_paired
 from shrinkkit.measure.timing import spread
 
 
-class Clock:
-    """A clock that stands still unless somebody takes time."""
-
-    def __init__(self):
-        self.now = 100.0
-
-    def __call__(self):
-        return self.now
-
-    def takes(self, *seconds):
-        """Make a function whose calls take these seconds in turn."""
-        durations = iter(seconds)
-
-        def work():
-            self.now += next(durations)
-
-        return work
-
-
-def test_warm_up_is_not_counted():
-    clock = Clock()
+def test_warm_up_is_not_counted(clock):
     timing = time_call(clock.takes(9, 9, 0.001, 0.002, 0.003), warmup=2, repeats=3, clock=clock)
     assert timing.median_ms == pytest.approx(2.0)
     assert timing.n == 3
     assert timing.samples_ms == pytest.approx((1.0, 2.0, 3.0))
 
 
-def test_one_hiccup_does_not_move_the_median():
-    clock = Clock()
+def test_one_hiccup_does_not_move_the_median(clock):
     timing = time_call(clock.takes(1, 1, 1, 1, 60), warmup=0, repeats=5, clock=clock)
     assert timing.median_ms == pytest.approx(1000.0)
     assert timing.high_ms == pytest.approx(1000.0)
@@ -60,17 +39,11 @@ def test_paired_calls_take_turns():
     assert all(timing.n == 2 and min(timing.samples_ms) >= 0 for timing in timings.values())
 
 
-def test_speedup_compares_within_each_turn():
-    clock = Clock()
+def test_speedup_compares_within_each_turn(clock):
     # The machine is three times slower in the second turn; the ratio stays 2.
     fns = {"slow": clock.takes(2, 6, 2), "fast": clock.takes(1, 3, 1)}
     timings = time_paired(fns, warmup=0, repeats=3, clock=clock)
     assert speedup(timings["slow"], timings["fast"]) == Rate(2.0, 2.0, 2.0, 3)
-
-
-def test_speedup_needs_the_same_turns():
-    with pytest.raises(InputError, match="time_paired"):
-        speedup(Timing.of([1.0, 2.0]), Timing.of([1.0]))
 
 
 def test_a_timing_reads_well():
@@ -87,7 +60,9 @@ def test_bad_counts_are_refused(options, words):
         time_call(lambda: None, **options)
 
 
-def test_nothing_to_time_is_refused():
+def test_nothing_to_time_and_other_turns_are_refused():
+    with pytest.raises(InputError, match="time_paired"):
+        speedup(Timing.of([1.0, 2.0]), Timing.of([1.0]))
     with pytest.raises(InputError, match="fns"):
         time_paired({})
     with pytest.raises(InputError, match="samples"):

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 
 from nbformat import NotebookNode
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.processes import ROOT
+from tools.release import current_repo
+
 MAX_CODE_LINES = 25
 MAX_CODE_IN_A_ROW = 2
 WORDS, WORDS_OF_FIRST = (1200, 2000), (800, 2000)
@@ -135,8 +136,7 @@ def set_up(notebook: NotebookNode, name: str) -> list[str]:
 
 def set_up_cell() -> str:
     """Return the set-up cell, with the repository's owner/name from pyproject.toml."""
-    settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    repo = re.search(r'(?ms)^\[tool\.shrinkkit\].*?^repo\s*=\s*"([^"]+)"', settings)[1]
+    repo = current_repo(ROOT)
     return (
         "import importlib.util\n\n"
         "# Colab: install the course, and leave torch and numpy alone.\n"

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
-import itertools
 import re
 from pathlib import Path
-from types import ModuleType
 
+import nbformat
 import pytest
 
 from tests.lessons.gates import EXERCISES, ROOT, SOLUTIONS, all_exercises, cells, notebooks
+from tests.notebooks.rules import headings, set_up_cell
+from tools import release
 
-
-def load_release() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("release", ROOT / "tools" / "release.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-RELEASE = load_release()
 SOLVED = [pytest.param(path, id=path.stem) for path in notebooks(SOLUTIONS)]
 BOTH = [
     pytest.param(path, id=f"{folder.name}/{path.stem}")
@@ -45,7 +36,7 @@ def test_there_are_exercises() -> None:
 
 def test_the_exercises_are_what_the_solutions_release_to() -> None:
     """`make release` would change nothing: neither an exercise nor a badge."""
-    assert RELEASE.release(ROOT, check=True) == [], "run `make release` and commit the result"
+    assert release.release(ROOT, check=True) == [], "run `make release` and commit the result"
 
 
 @pytest.mark.parametrize("path", BOTH)
@@ -57,13 +48,11 @@ def test_one_folder_an_assignment(path: Path) -> None:
 @pytest.mark.parametrize("path", BOTH)
 def test_title_badge_and_headings(path: Path) -> None:
     first = cells(path)[0]["source"]
-    repo = RELEASE.current_repo(ROOT)
+    repo = release.current_repo(ROOT)
     place = f"notebooks/exercises/{path.stem}/{path.stem}.ipynb"
     assert first.startswith("# Exercises: ")
     assert f"(https://colab.research.google.com/github/{repo}/blob/main/{place})" in first
-    levels = [len(mark) for mark in re.findall(r"(?m)^(#+) ", text_of(path))]
-    assert levels.count(1) == 1
-    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    assert headings(nbformat.read(path, as_version=4), path.name) == []
 
 
 @pytest.mark.parametrize("path", BOTH)
@@ -77,14 +66,9 @@ def test_links_lead_to_files(path: Path) -> None:
 
 def test_the_set_up_cell_is_the_same_everywhere() -> None:
     everywhere = [p for p in (ROOT / "notebooks").rglob("*.ipynb") if p.parent.name[0] != "."]
-    set_ups = {
-        path: [c["source"] for c in code_of(path) if "install-assets" in c["source"]]
-        for path in everywhere
-    }
-    assert all(len(found) == 1 for found in set_ups.values()), set_ups
-    assert len({found[0] for found in set_ups.values()}) == 1
-    repo = RELEASE.current_repo(ROOT)
-    assert f"git+https://github.com/{repo}" in next(iter(set_ups.values()))[0]
+    for path in everywhere:
+        found = [c["source"].strip() for c in code_of(path) if "install-assets" in c["source"]]
+        assert found == [set_up_cell()], path
 
 
 @pytest.mark.parametrize("path", SOLVED)

@@ -7,42 +7,28 @@ are read back from nbgrader's gradebook.
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.lessons.gates import EXERCISES, ROOT, SOLUTIONS, cells, notebooks
+from tests.lessons.gates import EXERCISES, SOLUTIONS, cells, notebooks
+from tests.processes import ROOT, run_python
 
 pytestmark = pytest.mark.slow
 
 
-def nbgrader(course: Path, *arguments: str) -> str:
-    """Run nbgrader's command line in the course's folder and return its log."""
+def nbgrader(course: Path, *arguments: str) -> None:
+    """Run nbgrader's command line in the course's folder."""
     # The virtual environment need not be activated, and the network is out of reach.
     environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
         "JUPYTER_PREFER_ENV_PATH": "1",
         "http_proxy": "http://127.0.0.1:9",
         "https_proxy": "http://127.0.0.1:9",
         "no_proxy": "localhost,127.0.0.1",
     }
-    done = subprocess.run(
-        [sys.executable, "-m", "nbgrader", *arguments],
-        cwd=course,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+    done = run_python("-m", "nbgrader", *arguments, cwd=course, timeout=600, **environment)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module", params=[path.stem for path in notebooks(SOLUTIONS)])

@@ -30,84 +30,56 @@ def good_lesson() -> NotebookNode:
     return new.new_notebook(cells=cells)
 
 
-def code_in_a_row(notebook: NotebookNode) -> None:
-    del notebook.cells[2], notebook.cells[3]
+def add(cell: NotebookNode, source: str) -> None:
+    cell.source += source
 
 
-def long_code(notebook: NotebookNode) -> None:
-    notebook.cells[3].source = "x = 1\n" * (MAX_CODE_LINES + 1)
-
-
-def second_h1(notebook: NotebookNode) -> None:
-    notebook.cells[2].source += "\n# Another"
-
-
-def skipped_level(notebook: NotebookNode) -> None:
-    notebook.cells[2].source += "\n#### Deep"
-
-
-def few_words(notebook: NotebookNode) -> None:
-    for cell in notebook.cells[2:9:2]:
+def few_words(cells: list[NotebookNode]) -> None:
+    for cell in cells[2:9:2]:
         cell.source = "## Part\nword"
 
 
-def many_words(notebook: NotebookNode) -> None:
-    notebook.cells[2].source += " word" * WORDS[1]
+def few_cells(cells: list[NotebookNode]) -> None:
+    last = cells.pop()
+    cells.pop()
+    cells[-1].source += last.source
 
 
-def few_cells(notebook: NotebookNode) -> None:
-    last = notebook.cells.pop()
-    notebook.cells.pop()
-    notebook.cells[-1].source += last.source
-
-
-def raised(notebook: NotebookNode) -> None:
-    error = {"ename": "ValueError", "evalue": "no", "traceback": []}
-    notebook.cells[3].outputs = [nbformat.v4.new_output("error", **error)]
-
-
-def warned(notebook: NotebookNode) -> None:
-    text = nbformat.v4.new_output("stream", name="stderr", text="careful")
-    notebook.cells[3].outputs.append(text)
-
-
-def not_run(notebook: NotebookNode) -> None:
-    notebook.cells[3].execution_count = None
-
-
-def run_out_of_order(notebook: NotebookNode) -> None:
-    notebook.cells[3].execution_count = 99
-
-
-def no_outputs(notebook: NotebookNode) -> None:
-    for cell in notebook.cells[5:]:
+def no_outputs(cells: list[NotebookNode]) -> None:
+    for cell in cells[5:]:
         if cell.cell_type == "code":
             cell.outputs = []
 
 
-def figure_without_alt(notebook: NotebookNode) -> None:
-    notebook.cells[1].outputs[0].metadata = {}
-
-
-def badge_without_alt(notebook: NotebookNode) -> None:
-    notebook.cells[0].source = "# A lesson\n![](badge.svg)"
-
-
-def html_image_without_alt(notebook: NotebookNode) -> None:
-    notebook.cells[2].source += '\n<img src="a.png">'
-
-
-def another_set_up(notebook: NotebookNode) -> None:
-    notebook.cells[1].source = "%pip install torch"
-
-
-BROKEN = {
-    "headings": (second_h1, skipped_level),
-    "code_cells": (code_in_a_row, long_code),
-    "length": (few_words, many_words, few_cells),
-    "outputs": (raised, warned, not_run, run_out_of_order, no_outputs),
-    "images": (figure_without_alt, badge_without_alt, html_image_without_alt),
-    "set_up": (another_set_up,),
+ERROR = nbformat.v4.new_output("error", ename="ValueError", evalue="no", traceback=[])
+WARNING = nbformat.v4.new_output("stream", name="stderr", text="careful")
+BROKEN: dict[str, dict[str, Callable[[list[NotebookNode]], None]]] = {
+    "headings": {
+        "second_h1": lambda cells: add(cells[2], "\n# Another"),
+        "skipped_level": lambda cells: add(cells[2], "\n#### Deep"),
+    },
+    "code_cells": {
+        "code_in_a_row": lambda cells: (cells.pop(2), cells.pop(3)),
+        "long_code": lambda cells: add(cells[3], "\nx = 1" * MAX_CODE_LINES),
+    },
+    "length": {
+        "few_words": few_words,
+        "many_words": lambda cells: add(cells[2], " word" * WORDS[1]),
+        "few_cells": few_cells,
+    },
+    "outputs": {
+        "raised": lambda cells: cells[3].update(outputs=[ERROR]),
+        "warned": lambda cells: cells[3].outputs.append(WARNING),
+        "not_run": lambda cells: cells[3].update(execution_count=None),
+        "run_out_of_order": lambda cells: cells[3].update(execution_count=99),
+        "no_outputs": no_outputs,
+    },
+    "images": {
+        "figure_without_alt": lambda cells: cells[1].outputs[0].update(metadata={}),
+        "badge_without_alt": lambda cells: cells[0].update(source="# A lesson\n![](badge.svg)"),
+        "html_image_without_alt": lambda cells: add(cells[2], '\n<img src="a.png">'),
+    },
+    "set_up": {"another_set_up": lambda cells: cells[1].update(source="%pip install torch")},
 }
 
 
@@ -136,12 +108,12 @@ def test_rule_accepts_a_good_lesson(rule: Rule) -> None:
 @pytest.mark.parametrize(
     ("rule", "break_it"),
     [
-        pytest.param(rule, break_it, id=f"{rule.__name__}-{break_it.__name__}")
+        pytest.param(rule, break_it, id=f"{rule.__name__}-{what}")
         for rule in RULES
-        for break_it in BROKEN[rule.__name__]
+        for what, break_it in BROKEN[rule.__name__].items()
     ],
 )
-def test_rule_notices(rule: Rule, break_it: Callable[[NotebookNode], None]) -> None:
+def test_rule_notices(rule: Rule, break_it: Callable[[list[NotebookNode]], None]) -> None:
     lesson = good_lesson()
-    break_it(lesson)
+    break_it(lesson.cells)
     assert len(rule(lesson, "01_broken.ipynb")) == 1

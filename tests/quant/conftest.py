@@ -7,7 +7,8 @@ import copy
 import pytest
 import torch
 
-from shrinkkit.quant import train_qat
+from shrinkkit.measure import next_token_agreement
+from shrinkkit.quant import dequantize_model, train_qat
 from shrinkkit.surgery.parts import find_linears
 from tests import tiny
 
@@ -16,10 +17,12 @@ from tests import tiny
 def llama(tiny_llama):
     """The tiny model with weights large enough that rounding them matters."""
     model = copy.deepcopy(tiny_llama)
-    generator = torch.Generator().manual_seed(0)
-    for layer in find_linears(model).values():
-        layer.weight.data = torch.randn(layer.weight.shape, generator=generator) * 0.15
-    return model
+    return tiny.redrawn(model, [layer.weight for layer in find_linears(model).values()])
+
+
+def divergence(reference, small, tokens: torch.Tensor) -> float:
+    """How far a packed model's predictions, its weights unpacked, have moved, in nats."""
+    return next_token_agreement(reference, dequantize_model(small), tokens).kl
 
 
 def windows_of(n_samples: int, seed: int) -> torch.Tensor:
@@ -33,15 +36,23 @@ def windows_of(n_samples: int, seed: int) -> torch.Tensor:
     return torch.stack(rows, dim=1)
 
 
-@pytest.fixture(scope="session")
-def windows():
-    """Windows of a made-up language, by number and seed."""
-    return windows_of
+def train(model, text: torch.Tensor, steps: int, batch_size: int = 16, **how) -> tuple:
+    """Train a prepared or adapted model; return it with the loss of every step."""
+    losses: list[float] = []
+    trained = train_qat(
+        model,
+        text,
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=1e-2,
+        on_step=lambda row: losses.append(row["loss"]),
+        **how,
+    )
+    return trained, losses
 
 
 @pytest.fixture(scope="session")
 def taught():
     """A small Llama that has learned the language of `windows_of`: perplexity 3 is the best."""
     model = tiny.llama(tie_word_embeddings=True)
-    text = windows_of(512, seed=0)
-    return train_qat(model, text, steps=150, batch_size=16, learning_rate=1e-2)
+    return train(model, windows_of(512, seed=0), steps=150)[0]

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -20,11 +19,10 @@ from shrinkkit.sources.assets import (
     Asset,
     asset_path,
     asset_status,
-    locate,
     pin_file,
-    verify,
 )
 from shrinkkit.system.cache import cached_folder
+from tests.processes import run_python
 
 BODY = b"the weights of a very small model"
 
@@ -58,13 +56,6 @@ def test_located_without_importing(fake_asset: Asset) -> None:
     assert "fake_weights" not in sys.modules
 
 
-def test_missing_package_names_the_command() -> None:
-    with pytest.raises(
-        AssetError, match=r"'no-such-weights'.*not installed.*shrinkkit install-assets"
-    ):
-        locate("no-such-weights", "no/such.bin")
-
-
 def test_missing_file_of_an_installed_package(fake_asset: Asset) -> None:
     asset_path(fake_asset).unlink()
     with pytest.raises(AssetError, match=r"model\.bin is missing.*pip uninstall -y fake-weights"):
@@ -91,16 +82,6 @@ def test_an_unchanged_file_is_hashed_once(
     asset_path(fake_asset)
     monkeypatch.setattr(assets, "sha256_of", lambda path: "hashed again")
     assert asset_path(fake_asset).is_file()
-
-
-def test_verify_without_a_size(tmp_path: Path) -> None:
-    path = tmp_path / "x"
-    with pytest.raises(AssetError, match="is missing"):
-        verify(path, "0" * 64)
-    path.write_bytes(BODY)
-    assert verify(path, hashlib.sha256(BODY).hexdigest()) == path
-    with pytest.raises(AssetError, match="not the pinned file"):
-        verify(path, "0" * 64)
 
 
 def test_status_tells_each_trouble_apart(
@@ -145,12 +126,7 @@ def test_the_pin_file_matches_the_table() -> None:
 
 def test_pip_reads_the_pin_file(tmp_path: Path) -> None:
     """pip accepts the syntax and finds both pins installed already (no index is asked)."""
-    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", "--no-deps"]
-    done = subprocess.run(
-        [*command, "--require-hashes", "-r", str(pin_file())],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    pip = ["-m", "pip", "install", "--dry-run", "--no-index", "--no-deps"]
+    done = run_python(*pip, "--require-hashes", "-r", pin_file())
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Requirement already satisfied") == 2

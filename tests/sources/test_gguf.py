@@ -38,15 +38,8 @@ def interleave(rows: np.ndarray, n_heads: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, torch.Tensor]]:
     """A random two-layer Llama as a Q4_1 GGUF file, and the weights it should unpack to."""
-    model = tiny.llama(
-        seed=1,
-        vocab_size=260,
-        hidden_size=64,
-        intermediate_size=96,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        tie_word_embeddings=True,
-    )
+    sizes = tiny.LARGER | {"vocab_size": 260, "intermediate_size": 96}
+    model = tiny.llama(seed=1, **sizes, tie_word_embeddings=True)
     path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_context_length(512)

@@ -12,18 +12,13 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-import shrinkkit
+from tests.processes import run_python, serve
 
 pytestmark = pytest.mark.slow
 
@@ -176,21 +171,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
 
-@contextmanager
-def serve_hub(root: Path) -> Iterator[str]:
-    """Serve `root` and yield the address, such as http://127.0.0.1:40123."""
-    handler = type("Handler", (_Handler,), {"root": root})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
 @pytest.fixture(scope="module")
 def downloaded(
     tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
@@ -208,21 +188,9 @@ def downloaded(
         (data / config).mkdir(parents=True)
         pd.DataFrame({"text": lines}).to_parquet(data / config / "test-00000-of-00001.parquet")
     (data / "README.md").write_text(README)
-    with serve_hub(root) as address:
-        surroundings = {
-            "HF_ENDPOINT": address,
-            "HF_HOME": str(root / "home"),
-            "HF_HUB_OFFLINE": "0",
-            "HF_HUB_DISABLE_XET": "1",
-            "PYTHONPATH": str(Path(shrinkkit.__file__).parent.parent),
-        }
-        done = subprocess.run(
-            [sys.executable, "-c", CLIENT],
-            env={**os.environ, **surroundings},
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
+    with serve(type("Handler", (_Handler,), {"root": root})) as address:
+        own = {"HF_HOME": str(root / "home"), "HF_HUB_DISABLE_XET": "1"}
+        done = run_python("-c", CLIENT, HF_ENDPOINT=address, HF_HUB_OFFLINE="0", **own)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -269,8 +237,8 @@ def test_what_is_not_there_is_said(
     assert message in str(said)
 
 
-def test_no_network_is_found_out_at_once(tmp_path: Path) -> None:
-    with serve_hub(tmp_path) as address:
+def test_no_network_is_found_out_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serve(_Handler) as address:
         pass  # its port is closed again
     code = """
 import time
@@ -281,18 +249,9 @@ try:
 except Exception as error:
     print(round(time.monotonic() - start), type(error).__name__, str(error))
 """
-    surroundings = {
-        "HF_ENDPOINT": address,
-        "HF_HUB_OFFLINE": "0",
-        "PYTHONPATH": str(Path(shrinkkit.__file__).parent.parent),
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={k: v for k, v in os.environ.items() if "proxy" not in k.lower()} | surroundings,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    for name in [name for name in os.environ if "proxy" in name.lower()]:
+        monkeypatch.delenv(name)
+    done = run_python("-c", code, HF_ENDPOINT=address, HF_HUB_OFFLINE="0")
     seconds, kind, said = done.stdout.split(maxsplit=2)
     assert (kind, "could not be reached" in said) == ("AssetError", True), done.stderr
     assert int(seconds) < 20  # the hub's client alone would try for 25 seconds

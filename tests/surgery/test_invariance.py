@@ -8,6 +8,9 @@ import torch
 from shrinkkit.errors import InputError
 from shrinkkit.surgery.invariance import norm_groups, rescale, residual_stream, untie
 from shrinkkit.surgery.parts import clone, decoder_blocks, is_tied
+from tests.tiny import logits
+
+IDS = torch.arange(9)[None]
 
 
 def test_groups_of_a_llama_are_its_norms_and_two_pairs(tiny_llama):
@@ -31,8 +34,7 @@ def test_a_value_channel_and_its_columns_belong_together(tiny_llama):
     with torch.no_grad():
         block.self_attn.v_proj.weight.div_(scale[:, None])
         block.self_attn.o_proj.weight.mul_(group.columns(scale))
-        got, expected = (m(torch.arange(9)[None]).logits for m in (model, tiny_llama))
-    torch.testing.assert_close(got, expected)
+    torch.testing.assert_close(logits(model, IDS), logits(tiny_llama, IDS))
     assert torch.equal(group.channels(group.columns(scale)), scale)
 
 
@@ -55,9 +57,7 @@ def test_rescaling_every_group_changes_no_output(tiny_llama):
     assert not torch.equal(
         model.model.layers[0].mlp.up_proj.weight, tiny_llama.model.layers[0].mlp.up_proj.weight
     )
-    with torch.no_grad():
-        got, expected = (m(torch.arange(9)[None]).logits for m in (model, tiny_llama))
-    torch.testing.assert_close(got, expected)
+    torch.testing.assert_close(logits(model, IDS), logits(tiny_llama, IDS))
 
 
 def test_the_residual_stream_of_a_llama_is_all_that_touches_its_hidden_state(tiny_llama, tiny_gpt2):
@@ -78,9 +78,7 @@ def test_an_untied_head_computes_the_same_from_a_matrix_of_its_own(tiny_llama):
     untie(model)
     assert is_tied(tiny_llama)
     assert not is_tied(model)
-    with torch.no_grad():
-        got, expected = (m(torch.arange(9)[None]).logits for m in (model, tiny_llama))
-    assert torch.equal(got, expected)
+    assert torch.equal(logits(model, IDS), logits(tiny_llama, IDS))
     before = model.lm_head.weight.data_ptr()
     untie(model)  # already
     assert model.lm_head.weight.data_ptr() == before

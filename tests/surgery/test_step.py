@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import FrozenInstanceError
 
 import pytest
-import torch
 
 from shrinkkit.errors import InputError
 from shrinkkit.quant import AWQ, GPTQ, RTN, W8A8, Rotate, SmoothQuant, TuneScales, gptq_model
 from shrinkkit.quant import quantize_model as rounded
+from tests import tiny
 
-TEXT = torch.randint(256, (4, 16), generator=torch.Generator().manual_seed(1))
+TEXT = tiny.tokens(4, 16)
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,8 @@ TEXT = torch.randint(256, (4, 16), generator=torch.Generator().manual_seed(1))
         (lambda: GPTQ(damping=2), "damping must be from 0 to 1"),
         (lambda: GPTQ(act_order=True, static_groups=False), "needs static_groups=True"),
         (lambda: GPTQ(batch_size=0), "batch_size must be a whole number"),
-        (lambda: AWQ(rounding="floor"), "rounding must be one of"),
+        (lambda: AWQ(rounding="floor"), "rounding must be one of 'nearest', 'gptq'"),
+        (lambda: AWQ(rounding="gptq", damping=2.0), "damping must be from 0 to 1"),
         (lambda: SmoothQuant(alpha=1.5), "alpha must be a number from 0 to 1"),
         (lambda: W8A8("per_channel"), "activations must be one of"),
         (lambda: Rotate(seed=-1), "seed must be a whole number"),
@@ -47,7 +48,7 @@ def test_a_step_is_data() -> None:
 def test_a_verb_takes_the_step_or_its_settings(tiny_llama) -> None:
     whole = gptq_model(tiny_llama, TEXT, GPTQ(4, 32, damping=0.1))
     parts = gptq_model(tiny_llama, TEXT, 4, group_size=32, damping=0.1)
-    assert all(torch.equal(a, b) for a, b in zip(whole.buffers(), parts.buffers(), strict=True))
+    assert tiny.same_tensors(whole, parts)
 
 
 @pytest.mark.parametrize(

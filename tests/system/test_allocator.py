@@ -5,13 +5,13 @@ from __future__ import annotations
 import ctypes
 import gc
 import json
-import subprocess
 import sys
 
 import pytest
 
 from shrinkkit.system import allocator
 from shrinkkit.system.allocator import give_back, large_pieces_given_back
+from tests.processes import run_python
 
 SCRIPT = """
 import json, psutil
@@ -32,9 +32,7 @@ print(json.dumps([usual, lean]))
 
 
 def test_gaps_between_pieces_in_use_are_given_back():
-    command = [sys.executable, "-c", SCRIPT]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    usual, lean = json.loads(done.stdout)
+    usual, lean = json.loads(run_python("-c", SCRIPT).stdout)
     if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt"):
         assert lean > 60
         assert usual < 32  # without this, the line above would show nothing

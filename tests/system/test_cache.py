@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +13,8 @@ import pytest
 import shrinkkit.system.cache
 from shrinkkit.errors import StorageError
 from shrinkkit.system.cache import MANIFEST, cached_folder, is_whole
-
-ROOT = Path(shrinkkit.system.cache.__file__).resolve().parents[2]
+from shrinkkit.system.files import lock
+from tests.processes import start_python
 
 
 class Builder:
@@ -130,18 +128,8 @@ print(sorted(path.name for path in folder.iterdir()), flush=True)
 """
 
 
-def start(folder: Path, seconds: float) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", BUILD_SLOWLY, str(folder), str(seconds)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 def test_processes_at_once_build_once(tmp_path: Path) -> None:
-    processes = [start(tmp_path, 0.5) for _ in range(3)]
+    processes = [start_python("-c", BUILD_SLOWLY, tmp_path, 0.5) for _ in range(3)]
     answers = [process.communicate(timeout=60) for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], answers
     assert all("['first', 'manifest.json', 'second']" in out for out, _ in answers)
@@ -149,11 +137,13 @@ def test_processes_at_once_build_once(tmp_path: Path) -> None:
 
 
 def test_a_killed_builder_is_replaced(tmp_path: Path) -> None:
-    process = start(tmp_path, 60)
+    process = start_python("-c", BUILD_SLOWLY, tmp_path, 60)
     assert process.stdout is not None
     assert process.stdout.readline() == "building\n"
+    with pytest.raises(StorageError, match="still locked"), lock(tmp_path / "model", timeout_s=0.1):
+        pass
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=30)
     assert not (tmp_path / "model").exists()
-    out, err = start(tmp_path, 0).communicate(timeout=60)
+    out, err = start_python("-c", BUILD_SLOWLY, tmp_path, 0).communicate(timeout=60)
     assert "['first', 'manifest.json', 'second']" in out, err

@@ -5,9 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +15,7 @@ import pytest
 from platformdirs import windows
 from platformdirs.macos import MacOS
 from platformdirs.unix import Unix
+from safetensors import SafetensorError
 
 from shrinkkit.errors import ShrinkkitError, StorageError
 from shrinkkit.system import files
@@ -30,8 +28,7 @@ from shrinkkit.system.files import (
     size_of,
     write_atomically,
 )
-
-ROOT = Path(files.__file__).resolve().parents[2]
+from tests.processes import run_python
 
 
 def contents(folder: Path) -> list[str]:
@@ -53,16 +50,6 @@ def write_and_fail(path: Path, make: Callable[[Path], object], error: Exception)
 def hold(path: Path, timeout_s: float) -> None:
     with lock(path, timeout_s=timeout_s):
         pass
-
-
-def run_python(code: str, *arguments: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 def test_folders_follow_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,23 +177,30 @@ def test_writing_nothing_is_an_error(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG], ids=errno.errorcode.get)
-def test_full_disk_is_said_plainly(tmp_path: Path, code: int) -> None:
+FULL = r"disk is full.*More than [\d,]+ bytes are.*free"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "says"),
+    [
+        (OSError(errno.ENOSPC, "!"), StorageError, FULL),
+        (OSError(errno.EDQUOT, "!"), StorageError, FULL),
+        (OSError(errno.EFBIG, "!"), StorageError, FULL),
+        (SafetensorError("No space left on device (os error 28)"), StorageError, FULL),
+        (PermissionError(errno.EACCES, "!"), StorageError, "does not allow it.*SHRINKKIT_CACHE"),
+        (IsADirectoryError(errno.EISDIR, "not about room"), IsADirectoryError, "not about room"),
+    ],
+    ids=["full", "quota", "size limit", "full, says safetensors", "not allowed", "other"],
+)
+def test_what_goes_wrong_is_said_plainly(
+    tmp_path: Path, error: Exception, kind: type[Exception], says: str
+) -> None:
     path = tmp_path / "model.bin"
     path.write_text("old")
-    with pytest.raises(StorageError, match=r"disk is full.*More than [\d,]+ bytes are.*free"):
-        write_and_fail(path, lambda temporary: temporary.write_text("12345"), OSError(code, "!"))
+    with pytest.raises(kind, match=says):
+        write_and_fail(path, lambda temporary: temporary.write_text("12345"), error)
     assert contents(tmp_path) == ["model.bin"]
     assert path.read_text() == "old"
-
-
-def test_full_disk_in_safetensors_words(tmp_path: Path) -> None:
-    from safetensors import SafetensorError
-
-    error = SafetensorError("I/O error: No space left on device (os error 28)")
-    with pytest.raises(StorageError, match="disk is full"):
-        write_and_fail(tmp_path / "model.safetensors", Path.touch, error)
-    assert contents(tmp_path) == []
 
 
 def test_a_disk_known_to_be_too_small_is_refused_at_once(tmp_path: Path) -> None:
@@ -233,22 +227,9 @@ for write in (
     except StorageError as error:
         print(error)
 """
-    process = run_python(code, tmp_path)
-    out, err = process.communicate(timeout=60)
-    assert out.count("disk is full or a size limit was reached") == 2, err
+    done = run_python("-c", code, tmp_path)
+    assert done.stdout.count("disk is full or a size limit was reached") == 2, done.stderr
     assert contents(tmp_path) == []
-
-
-def test_not_allowed_is_said_plainly(tmp_path: Path) -> None:
-    error = PermissionError(errno.EACCES, "Permission denied")
-    with pytest.raises(StorageError, match=r"does not allow it.*SHRINKKIT_CACHE"):
-        write_and_fail(tmp_path / "x", Path.touch, error)
-
-
-def test_other_errors_pass_unchanged(tmp_path: Path) -> None:
-    error = IsADirectoryError(errno.EISDIR, "not about room")
-    with pytest.raises(IsADirectoryError, match="not about room"):
-        write_and_fail(tmp_path / "x", Path.touch, error)
 
 
 def test_old_leftovers_go_and_fresh_ones_stay(tmp_path: Path) -> None:
@@ -288,24 +269,3 @@ def test_lock_gives_up_with_a_message(tmp_path: Path) -> None:
     with lock(tmp_path / "x"), pytest.raises(StorageError, match=r"still locked after 0\.1 s"):
         hold(tmp_path / "x", timeout_s=0.1)
     hold(tmp_path / "x", timeout_s=0.1)  # free again
-
-
-def test_a_killed_holder_frees_the_lock(tmp_path: Path) -> None:
-    code = """
-import sys, time
-from shrinkkit.system.files import lock, write_atomically
-with lock(sys.argv[1]), write_atomically(sys.argv[1]) as temporary:
-    temporary.write_text("half")
-    print("held", flush=True)
-    time.sleep(60)
-"""
-    path = tmp_path / "x"
-    process = run_python(code, path)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
-    with pytest.raises(StorageError, match="still locked"):
-        hold(path, timeout_s=0.1)
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=30)
-    hold(path, timeout_s=5)
-    assert not path.exists()  # only a temporary name was left behind

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import ROOT, run_python
 from tools import browser, lab
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def line(*arguments: str) -> str:
@@ -70,8 +69,7 @@ def test_the_courses_commands_come_first_on_the_path() -> None:
 
 
 def test_a_checkout_without_lessons_says_so(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "tools/lab.py"), "--root", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_python(ROOT / "tools/lab.py", "--root", tmp_path)
     assert done.returncode == 1
     assert "00_start_here.ipynb is not in" in done.stderr
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.lessons.gates import ROOT
-from tests.notebooks.test_exercises import RELEASE
+from tests.processes import ROOT
+from tools import release
 
 NAME = "03_quantization"
 PYPROJECT = """[project]
@@ -57,7 +57,7 @@ def contents(root: Path) -> dict[str, bytes]:
 @pytest.mark.slow
 def test_release_stamps_generates_and_is_idempotent(course: Path) -> None:
     before = contents(course)
-    changed = RELEASE.release(course, "me/my.fork")
+    changed = release.release(course, "me/my.fork")
     after = contents(course)
     assert sorted(changed) == sorted(
         name for name, data in after.items() if before.get(name) != data
@@ -65,7 +65,7 @@ def test_release_stamps_generates_and_is_idempotent(course: Path) -> None:
     assert f"notebooks/exercises/{NAME}/hint.txt" in after
     assert not [name for name in after if ".tmp-" in name]
 
-    assert RELEASE.current_repo(course) == "me/my.fork"
+    assert release.current_repo(course) == "me/my.fork"
     pyproject = after["pyproject.toml"].decode()
     assert pyproject == PYPROJECT.replace("old-owner/old.name", "me/my.fork")
     readme = after["README.md"].decode()
@@ -80,15 +80,15 @@ def test_release_stamps_generates_and_is_idempotent(course: Path) -> None:
         assert "shrinkkit/shrinkkit" not in text
         json.loads(text)
 
-    assert RELEASE.release(course, "me/my.fork") == []
-    assert RELEASE.release(course) == []
-    assert RELEASE.release(course, check=True) == []
+    assert release.release(course, "me/my.fork") == []
+    assert release.release(course) == []
+    assert release.release(course, check=True) == []
     assert contents(course) == after
 
 
 def test_check_changes_nothing_and_names_what_is_out_of_date(course: Path) -> None:
     before = contents(course)
-    assert f"notebooks/exercises/{NAME}/{NAME}.ipynb" in RELEASE.release(course, check=True)
+    assert f"notebooks/exercises/{NAME}/{NAME}.ipynb" in release.release(course, check=True)
     assert contents(course) == before
     assert not (course / "gradebook.db").exists()
 
@@ -97,46 +97,46 @@ def test_an_exercise_without_a_solution_is_named(course: Path) -> None:
     orphan = course / "notebooks" / "exercises" / "99_gone" / "99_gone.ipynb"
     orphan.parent.mkdir(parents=True)
     orphan.write_text("{}", encoding="utf-8")
-    with pytest.raises(RELEASE.ReleaseError, match=r"no solution to come from.*99_gone\.ipynb"):
-        RELEASE.release(course, check=True)
+    with pytest.raises(release.ReleaseError, match=r"no solution to come from.*99_gone\.ipynb"):
+        release.release(course, check=True)
     assert orphan.exists()
 
 
 @pytest.mark.slow
 def test_a_broken_solution_leaves_the_exercises_alone(course: Path) -> None:
-    RELEASE.release(course)
+    release.release(course)
     path = course / "notebooks" / "solutions" / NAME / f"{NAME}.ipynb"
     text = path.read_text(encoding="utf-8").replace("### END SOLUTION", "### END", 1)
     path.write_text(text, encoding="utf-8")
     before = contents(course)
-    with pytest.raises(RELEASE.ReleaseError, match=f"could not generate {NAME}"):
-        RELEASE.release(course)
+    with pytest.raises(release.ReleaseError, match=f"could not generate {NAME}"):
+        release.release(course)
     assert contents(course) == before
 
 
 @pytest.mark.parametrize("repo", ["shrinkkit", "a/b/c", "a b/c", "https://github.com/a/b", "/b"])
 def test_a_bad_repository_name(course: Path, repo: str) -> None:
     before = contents(course)
-    with pytest.raises(RELEASE.ReleaseError, match="must be owner/name"):
-        RELEASE.release(course, repo)
+    with pytest.raises(release.ReleaseError, match="must be owner/name"):
+        release.release(course, repo)
     assert contents(course) == before
 
 
 def test_a_missing_setting(course: Path) -> None:
     (course / "pyproject.toml").write_text("[tool.other]\nrepo = 'x/y'\n", encoding="utf-8")
-    with pytest.raises(RELEASE.ReleaseError, match=r"under \[tool.shrinkkit\]"):
-        RELEASE.release(course)
+    with pytest.raises(release.ReleaseError, match=r"under \[tool.shrinkkit\]"):
+        release.release(course)
 
 
 @pytest.mark.slow
 def test_the_command_line(
     course: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(RELEASE, "ROOT", course)
-    assert RELEASE.main(["--check"]) == 1
+    monkeypatch.setattr(release, "ROOT", course)
+    assert release.main(["--check"]) == 1
     assert f"out of date: notebooks/exercises/{NAME}/{NAME}.ipynb" in capsys.readouterr().out
-    assert RELEASE.main(["--repo", "me"]) == 1
+    assert release.main(["--repo", "me"]) == 1
     assert "release: --repo must be owner/name" in capsys.readouterr().err
-    assert RELEASE.main([]) == 0
-    assert RELEASE.main(["--check"]) == 0
+    assert release.main([]) == 0
+    assert release.main(["--check"]) == 0
     assert capsys.readouterr().out.endswith("everything is up to date\n")

@@ -43,30 +43,19 @@ def test_clean_keeps_only_metadata_that_stays_the_same() -> None:
     assert notebook.cells[0].metadata["execution"] == {"a": "1"}  # the original is left alone
 
 
-def test_clean_makes_the_same_ids_again_and_no_two_alike() -> None:
-    cells = [
-        new.new_markdown_cell("same"),
-        new.new_markdown_cell("same"),
-        new.new_code_cell("same"),
-    ]
+def test_clean_makes_the_same_ids_again_and_in_a_fork_and_no_two_alike() -> None:
+    source = '%pip install "shrinkkit @ git+https://github.com/shrinkkit/shrinkkit"'
+    badge = "[![Colab](b.svg)](https://colab.research.google.com/github/shrinkkit/shrinkkit/blob/x)"
+    same = [new.new_markdown_cell("same"), new.new_markdown_cell("same"), new.new_code_cell("same")]
+    cells = [*same, new.new_code_cell(source), new.new_markdown_cell(badge)]
     first = clean(new.new_notebook(cells=cells))
     for cell in cells:
         cell["id"] = "another"
+        cell.source = cell.source.replace("shrinkkit/shrinkkit", "me/my-fork")
     second = clean(new.new_notebook(cells=cells))
     ids = [cell["id"] for cell in first.cells]
     assert ids == [cell["id"] for cell in second.cells]
-    assert len(set(ids)) == 3
-
-
-def test_a_fork_has_the_same_ids() -> None:
-    source = '%pip install "shrinkkit @ git+https://github.com/shrinkkit/shrinkkit"'
-    badge = "[![Colab](b.svg)](https://colab.research.google.com/github/shrinkkit/shrinkkit/blob/x)"
-    cells = [new.new_code_cell(source), new.new_markdown_cell(badge)]
-    first = clean(new.new_notebook(cells=cells))
-    for cell in cells:
-        cell.source = cell.source.replace("shrinkkit/shrinkkit", "me/my-fork")
-    second = clean(new.new_notebook(cells=cells))
-    assert [cell["id"] for cell in first.cells] == [cell["id"] for cell in second.cells]
+    assert len(set(ids)) == 5
 
 
 def test_clean_twice_is_clean_once() -> None:
@@ -76,28 +65,23 @@ def test_clean_twice_is_clean_once() -> None:
     nbformat.validate(once)
 
 
-def test_printed_text_becomes_one_piece_as_a_terminal_ends_up_showing_it() -> None:
-    assert [output.text for output in cleaned_outputs(printed("1\r2"), printed("2\r3\n"))] == [
-        "3\n"
-    ]
+BAR = "\rload:   0%|    | 0/3\rload: 100%|####| 3/3 [00:01<00:00]\n"
 
 
 @pytest.mark.parametrize(
-    ("text", "left"),
+    ("texts", "name", "left"),
     [
-        pytest.param("\rload:   0%|    | 0/3\rload: 100%|####| 3/3 [00:01<00:00]\n", [], id="bar"),
-        pytest.param("\r5it [00:01, 2.8it/s]\n", [], id="count"),
-        pytest.param("\ra: 100%|##| 3/3\ncareful\n", ["careful\n"], id="bar and warning"),
-        pytest.param("careful: 50% of it\n", ["careful: 50% of it\n"], id="warning"),
+        pytest.param(["1\r2", "2\r3\n"], "stdout", ["3\n"], id="as a terminal shows it, in one"),
+        pytest.param([BAR], "stderr", [], id="bar"),
+        pytest.param(["\r5it [00:01, 2.8it/s]\n"], "stderr", [], id="count"),
+        pytest.param(["\ra: 100%|##| 3/3\nhm\n"], "stderr", ["hm\n"], id="bar and warning"),
+        pytest.param(["so: 50% of it\n"], "stderr", ["so: 50% of it\n"], id="warning"),
+        pytest.param(["97%| of it\n"], "stdout", ["97%| of it\n"], id="a percentage"),
     ],
 )
-def test_progress_bars_go_and_warnings_stay(text: str, left: list[str]) -> None:
-    assert [output.text for output in cleaned_outputs(printed(text, "stderr"))] == left
-
-
-def test_a_percentage_that_a_lesson_prints_stays() -> None:
-    text = "kept 97%| of it\n"
-    assert [output.text for output in cleaned_outputs(printed(text))] == [text]
+def test_bars_go_and_printed_text_stays(texts: list[str], name: str, left: list[str]) -> None:
+    outputs = cleaned_outputs(*(printed(text, name) for text in texts))
+    assert [output.text for output in outputs] == left
 
 
 def test_widget_views_go_and_figures_stay() -> None:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import ROOT
 from tools import mend_env
 
-ROOT = Path(__file__).resolve().parents[2]
 STAND_IN = """#!/bin/sh
 echo "$*" >>"$CALLS"
 case "$*" in
@@ -133,18 +133,19 @@ def test_an_environment_without_its_python_is_made_again(course: Course) -> None
     assert course.did(" install ") == EVERYTHING
 
 
-def test_another_python_is_refused_by_name(course: Course) -> None:
-    done = course.set_up(CLAIMS="3.9.18")
+@pytest.mark.parametrize(
+    ("trouble", "says"),
+    [
+        ({"CLAIMS": "3.9.18"}, ["3.10, 3.11, 3.12 or 3.13", "Found here: Python 3.9.18"]),
+        ({"FAILS_AT": "-m venv"}, ["python3-venv"]),
+    ],
+    ids=["another python", "one that cannot make environments"],
+)
+def test_a_python_that_will_not_do(course: Course, trouble: dict, says: list[str]) -> None:
+    done = course.set_up(**trouble)
     assert done.returncode == 1
-    assert "3.10, 3.11, 3.12 or 3.13" in done.stderr
-    assert "Found here: Python 3.9.18" in done.stderr
-    assert not (course.folder / ".venv").exists()
-
-
-def test_a_python_that_cannot_make_environments_says_what_to_install(course: Course) -> None:
-    done = course.set_up(FAILS_AT="-m venv")
-    assert done.returncode == 1
-    assert "python3-venv" in done.stderr
+    assert all(words in done.stderr for words in says)
+    assert "CLAIMS" not in trouble or not (course.folder / ".venv").exists()
 
 
 @pytest.fixture
@@ -162,29 +163,21 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def left(folder: Path) -> list[str]:
+@pytest.mark.parametrize(
+    ("spoil", "left"),
+    [
+        (lambda folder: None, ["one", "two"]),
+        (lambda folder: (folder / "two.py").unlink(), ["one"]),
+        (lambda folder: (folder / "one.py").write_text("x\n"), ["two"]),
+        (lambda folder: (folder / "two-1.0.dist-info/RECORD").unlink(), ["one"]),
+        (lambda folder: (folder / "two-1.0.dist-info/METADATA").unlink(), ["one"]),
+    ],
+    ids=["whole", "a missing file", "a short file", "no record", "no metadata"],
+)
+def test_only_whole_packages_are_left(packages: Path, spoil, left: list[str]) -> None:
+    spoil(packages)
     mend_env.main()
-    return sorted(path.name.split("-")[0] for path in folder.glob("*.dist-info"))
-
-
-def test_whole_packages_are_left_alone(packages: Path) -> None:
-    assert left(packages) == ["one", "two"]
-
-
-def test_a_missing_file_is_noticed(packages: Path) -> None:
-    (packages / "two.py").unlink()
-    assert left(packages) == ["one"]
-
-
-def test_a_short_file_is_noticed(packages: Path) -> None:
-    (packages / "one.py").write_text("x\n")
-    assert left(packages) == ["two"]
-
-
-@pytest.mark.parametrize("name", ["RECORD", "METADATA"])
-def test_missing_metadata_is_noticed(packages: Path, name: str) -> None:
-    (packages / "two-1.0.dist-info" / name).unlink()
-    assert left(packages) == ["one"]
+    assert sorted(path.name.split("-")[0] for path in packages.glob("*.dist-info")) == left
 
 
 def test_this_environment_is_whole() -> None:

@@ -7,7 +7,7 @@ in `widgets` redraws it when a slider moves.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from shrinkkit.figures import words
@@ -33,20 +33,13 @@ def draw_load(
     """
     needed = frontier.memory_to_load_bytes(n_parameters, bits)
     rows = devices.sort_values("memory_bytes", ascending=False)
-    figure, ax = new_axes(7.6, 4.6)
     able = [frontier.fits(needed, b, usable_fraction) for b in rows["memory_bytes"]]
     usable = [b * usable_fraction / 2**30 for b in rows["memory_bytes"]]
-    _bars(ax, list(rows["name"]), usable, able)
-    for value, name, fit in zip(usable, rows["name"], able, strict=True):
-        _beside(ax, name, f"{value:.3g} GiB: {'fits' if fit else 'too small'}")
-    line = needed / 2**30
-    ax.axvline(line, color=INK, linestyle="--", marker="")
-    ax.set_xscale("log")
-    ax.set_xlim(min(*usable, line) / 2.5, max(*usable, line) * 1.6)
-    log_ticks(ax.xaxis)
+    told = ["fits" if fit else "too small" for fit in able]
+    figure, ax = new_axes(7.6, 4.6)
+    fitting = _bars(ax, rows["name"], usable, able, told, needed / 2**30, room=(2.5, 1.6))
     ax.set_xlabel(f"GiB that a model may use: {usable_fraction:.0%} of the memory (logarithmic)")
     ax.set_title(f"{words.count(n_parameters)} parameters at {bits:g} bits: {words.size(needed)}")
-    fitting = [name for name, fit in zip(rows["name"], able, strict=True) if fit]
     said = (
         f"Bar chart of {len(rows)} devices and the memory that a model may use on each. A dashed "
         f"line marks the {words.size(needed)} to load. {words.count(n_parameters)} parameters at "
@@ -72,10 +65,7 @@ def draw_serve(
     device: a row of `load_devices()`.
     usable_fraction: 0.9, because a server runs nothing else.
     """
-    weights = frontier.memory_to_load_bytes(int(model["parameters"]), bits)
-    a_token = kv_cache_bytes_per_token(
-        int(model["n_layers"]), int(model["n_kv_heads"]), int(model["head_dim"]), kv_bits
-    )
+    weights, a_token = _bytes_of(model, bits, kv_bits)
     most = frontier.users_that_fit(
         weights, a_token, context_tokens, device["memory_bytes"], usable_fraction
     )
@@ -143,30 +133,21 @@ def draw_fit(
     """
     rows = models.dropna(subset=["head_dim"]).sort_values("parameters")
     room = device["memory_bytes"] * usable_fraction
-    needed, able, speeds = [], [], []
+    about = "about " if device["confidence"] == "weak" else ""
+    needed, able, speeds, told = [], [], [], []
     for _, row in rows.iterrows():
-        weights = frontier.memory_to_load_bytes(int(row["parameters"]), bits)
-        a_token = kv_cache_bytes_per_token(
-            int(row["n_layers"]), int(row["n_kv_heads"]), int(row["head_dim"])
-        )
+        weights, a_token = _bytes_of(row, bits, kv_bits=16)
         total = frontier.memory_to_serve_bytes(weights, a_token, 1, context_tokens)
         needed.append(total / 2**30)
         able.append(frontier.fits(total, device["memory_bytes"], usable_fraction))
         speeds.append(frontier.decode_tokens_per_s(total, device["bandwidth_bytes_per_s"]))
+        speed = f"at most {about}{speeds[-1]:,.3g} tokens/s"
+        told.append(speed if able[-1] else "does not fit")
 
     figure, ax = new_axes(7.6, 0.36 * len(rows) + 1.7)
-    _bars(ax, list(rows["name"]), needed, able)
-    about = "about " if device["confidence"] == "weak" else ""
-    for value, name, fit, speed in zip(needed, rows["name"], able, speeds, strict=True):
-        told = f"at most {about}{speed:,.3g} tokens/s" if fit else "does not fit"
-        _beside(ax, name, f"{value:.3g} GiB: {told}")
-    ax.axvline(room / 2**30, color=INK, linestyle="--", marker="")
-    ax.set_xscale("log")
-    ax.set_xlim(min(*needed, room / 2**30) / 3, max(*needed, room / 2**30) * 1.8)
-    log_ticks(ax.xaxis)
+    fitting = _bars(ax, rows["name"], needed, able, told, room / 2**30, room=(3, 1.8))
     ax.set_xlabel("GiB of weights and cache (logarithmic); dashed: what a model may use")
     ax.set_title(f"{device['name']}, {bits:g}-bit weights, one user, {context_tokens:,} tokens")
-    fitting = [name for name, fit in zip(rows["name"], able, strict=True) if fit]
     said = (
         f"Bar chart of the memory that {len(rows)} models need at {bits:g} bits with a cache of "
         f"{context_tokens:,} tokens, against {words.size(room)} usable on {device['name']}. "
@@ -226,9 +207,28 @@ def draw_speed(
     return Drawing(figure, said)
 
 
-def _bars(ax: Axes, names: list[str], lengths: list[float], able: list[bool]) -> None:
-    """Draw horizontal bars: plain where it fits, hatched where it does not."""
-    for name, length, fit in zip(names, lengths, able, strict=True):
+def _bytes_of(model: Mapping, bits: float, kv_bits: float) -> tuple[int, float]:
+    """Return the bytes of a model's weights, and of what its cache keeps of one token."""
+    shape = (int(model[name]) for name in ("n_layers", "n_kv_heads", "head_dim"))
+    weights = frontier.memory_to_load_bytes(int(model["parameters"]), bits)
+    return weights, kv_cache_bytes_per_token(*shape, kv_bits)
+
+
+def _bars(
+    ax: Axes,
+    names: Iterable[str],
+    gib: list[float],
+    able: list[bool],
+    told: list[str],
+    line: float,
+    room: tuple[float, float],
+) -> list[str]:
+    """Draw a bar of so many GiB each, plain where it fits, hatched where not, and a dashed line.
+
+    told: written beside each, in a column; room: left and right of the shortest and the longest.
+    Returns the names of those that fit.
+    """
+    for name, length, fit, text in zip(names, gib, able, told, strict=True):
         look = YES if fit else NO
         ax.barh(
             name,
@@ -238,19 +238,20 @@ def _bars(ax: Axes, names: list[str], lengths: list[float], able: list[bool]) ->
             edgecolor=look.color,
             hatch=look.hatch,
         )
+        ax.annotate(
+            f"{length:.3g} GiB: {text}",
+            (1.0, name),
+            xycoords=("axes fraction", "data"),
+            xytext=(8, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9.5,
+            annotation_clip=False,
+        )
     ax.grid(visible=False, axis="y")
     ax.tick_params(axis="y", colors=INK)
-
-
-def _beside(ax: Axes, name: str, text: str) -> None:
-    """Write text in a column to the right of the chart, level with the bar called name."""
-    ax.annotate(
-        text,
-        (1.0, name),
-        xycoords=("axes fraction", "data"),
-        xytext=(8, 0),
-        textcoords="offset points",
-        va="center",
-        fontsize=9.5,
-        annotation_clip=False,
-    )
+    ax.axvline(line, color=INK, linestyle="--", marker="")
+    ax.set_xscale("log")
+    ax.set_xlim(min(*gib, line) / room[0], max(*gib, line) * room[1])
+    log_ticks(ax.xaxis)
+    return [name for name, fit in zip(names, able, strict=True) if fit]

@@ -35,7 +35,6 @@ def draw_growth(models: pd.DataFrame) -> Drawing:
     for number, kind in enumerate(KINDS):
         rows = models[models["kind"] == kind]
         _scatter(ax, rows, mark(number), label=kind)
-    ax.scatter([], [], facecolor="white", edgecolor=INK, marker="o", label="hollow: weak source")
     _dates_and_sizes(ax, models)
     biggest = models.loc[models["parameters"].idxmax()]
     smallest = models.loc[models["parameters"].idxmin()]
@@ -65,7 +64,6 @@ def draw_records(models: pd.DataFrame) -> Drawing:
     _scatter(ax, holders, mark(1), label="smallest so far", size=75)
     stairs = _staircase(holders, until=able["released"].max())
     ax.plot(*stairs, color=mark(1).color, linestyle="-", marker="", linewidth=1.4, zorder=1)
-    ax.scatter([], [], facecolor="white", edgecolor=INK, marker="o", label="hollow: weak source")
     _dates_and_sizes(ax, able)
     bar = able.loc[able["name"] == "GPT-3", "score"].iloc[0]
     ax.set_title(f"Models that score {bar} or more on {MMLU.split(',')[0]} (GPT-3's score)")
@@ -166,6 +164,7 @@ def _dates_and_sizes(ax: Axes, models: pd.DataFrame) -> None:
     import pandas as pd
     from matplotlib.dates import DateFormatter, YearLocator
 
+    ax.scatter([], [], facecolor="white", edgecolor=INK, marker="o", label="hollow: weak source")
     ax.set_yscale("log")
     early, late = pd.Timedelta(days=200), pd.Timedelta(days=500)  # room for names on the right
     ax.set_xlim(models["released"].min() - early, models["released"].max() + late)

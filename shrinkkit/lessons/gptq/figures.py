@@ -45,9 +45,7 @@ def draw_related(x: torch.Tensor, title: str) -> Drawing:
     related = torch.corrcoef(x.T).nan_to_num(0.0).fill_diagonal_(0.0)
     a, b = divmod(related.abs().argmax().item(), x.shape[1])
     left_over = left_of_an_error(x)
-    figure, left = new_axes(8.4, 3.4)
-    left.remove()
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = new_axes(8.4, 3.4, 1, 2)
     look = mark(0)
     left.plot(x[:, a], x[:, b], look.marker, color=look.color, markersize=3, linestyle="",
               alpha=0.5)  # fmt: skip

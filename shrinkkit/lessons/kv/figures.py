@@ -67,9 +67,7 @@ def draw_channels(keys: torch.Tensor, values: torch.Tensor, where: str) -> Drawi
     keys, values: [tokens, head_dim] of one key-value head.
     where: which layer and head, for the title.
     """
-    figure, left = new_axes(8.8, 3.4)
-    left.remove()
-    axes = figure.subplots(1, 2)
+    figure, axes = new_axes(8.8, 3.4, 1, 2)
     said = []
     for number, (name, states) in enumerate((("keys", keys), ("values", values))):
         ax, look = axes[number], mark(number)

@@ -39,9 +39,7 @@ def draw_staircase(scale: float = 0.5, bits: int = 2) -> Drawing:
     y.sum().backward()
     across, rounded = w.detach()[0].tolist(), y.detach()[0].tolist()
     low, high = -(2 ** (bits - 1)) * scale, (2 ** (bits - 1) - 1) * scale
-    figure, ax = new_axes(7.6, 4.6)
-    ax.remove()
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    figure, (above, below) = new_axes(7.6, 4.6, 2, 1, sharex=True, height_ratios=(3, 2))
     real, taken = mark(0), mark(1)
     plain = {"marker": "", "linewidth": 2.0}
     above.plot(across, rounded, color=real.color, linestyle="-", label="rounded", **plain)

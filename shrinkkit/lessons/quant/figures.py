@@ -48,9 +48,7 @@ def draw_ways(ways: Mapping[str, tuple[float, float]], title: str) -> Drawing:
     ways: {name: (MiB held, milliseconds)}, the first on top.
     """
     require_some("ways", ways)
-    figure, left = new_axes(8.6, 0.42 * len(ways) + 1.2)
-    left.remove()
-    axes = figure.subplots(1, 2, sharey=True)
+    figure, axes = new_axes(8.6, 0.42 * len(ways) + 1.2, 1, 2, sharey=True)
     columns = zip(*ways.values(), strict=True)
     labels = ("MiB held in memory", "ms for one token")
     for number, (ax, values, label) in enumerate(zip(axes, columns, labels, strict=True)):

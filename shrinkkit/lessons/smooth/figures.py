@@ -33,11 +33,10 @@ def draw_channels(panels: Mapping[str, torch.Tensor], title: str) -> Drawing:
     Raises InputError for nothing to draw.
     """
     require_some("panels", panels, "{name: largest magnitudes}")
-    figure, ax = new_axes(7.6, 1.7 * len(panels) + 0.6)
-    ax.remove()
-    axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    height = 1.7 * len(panels) + 0.6
+    figure, axes = new_axes(7.6, height, len(panels), 1, sharex=True, squeeze=False)
     said = []
-    for number, (ax, (name, values)) in enumerate(zip(axes, panels.items(), strict=True)):
+    for number, (ax, (name, values)) in enumerate(zip(axes.flat, panels.items(), strict=True)):
         look = mark(number)
         values = values.detach().float().cpu()
         ax.vlines(range(len(values)), 0, values, color=look.color, linewidth=1.0)
@@ -49,7 +48,7 @@ def draw_channels(panels: Mapping[str, torch.Tensor], title: str) -> Drawing:
         said.append(
             f"{name}: largest {values.max():.3g}, median {values.median():.3g}, ratio {ratio:.1f}"
         )
-    axes[-1].set_xlabel("input channel")
+    axes[-1, 0].set_xlabel("input channel")
     figure.suptitle(title, x=0.12, ha="left", fontweight="bold", fontsize=12.5)
     figure.subplots_adjust(hspace=0.55, top=0.86 if len(panels) > 1 else 0.72)
     return Drawing(

@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from shrinkkit.errors import InputError, near_matches, require_int
-from shrinkkit.sources.articles import Article, articles_from_path, hub_articles
+from shrinkkit.errors import InputError, did_you_mean, require_int
+from shrinkkit.sources.articles import Article, articles_from_path, hub_articles, in_hash_order
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -138,8 +138,7 @@ def split_held_out(
         names = list(held_out)
         for name in names:
             if name not in {a.title for a in articles}:
-                near = near_matches(name, [a.title for a in articles])
-                hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+                hint = did_you_mean(name, [a.title for a in articles])
                 raise InputError(f"held_out names {name!r}, which is no file of the text.{hint}")
     kept = [a for a in articles if a.title not in names]
     if not kept or not names:
@@ -148,15 +147,6 @@ def split_held_out(
             f"{len(names)} to judge by; at least one of each is needed."
         )
     return kept, [a for a in articles if a.title in names]
-
-
-def in_hash_order(names: Iterable[str]) -> list[str]:
-    """Sort names by their SHA-256: an order without meaning, which new names do not disturb.
-
-    >>> in_hash_order(["a", "b", "c"])
-    ['c', 'b', 'a']
-    """
-    return sorted(names, key=lambda name: hashlib.sha256(name.encode("utf-8")).digest())
 
 
 def train_tokenizer(
@@ -192,13 +182,11 @@ def train_tokenizer(
     )
 
 
-def encode_document(
-    tokenizer: PreTrainedTokenizerFast, title: str, text: str, start: int | None = None
-) -> Document:
-    """Tokenise one text for judging; `start` is put before it, the tokenizer's bos by default."""
-    start = tokenizer.bos_token_id if start is None else start
+def encode_document(tokenizer: PreTrainedTokenizerFast, title: str, text: str) -> Document:
+    """Tokenise one text for judging; the tokenizer's bos is put before it."""
     ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-    return Document(title, torch.tensor([start, *ids]), len(text.encode("utf-8")))
+    ids = torch.tensor([tokenizer.bos_token_id, *ids])
+    return Document(title, ids, len(text.encode("utf-8")))
 
 
 def read_corpus(

@@ -24,6 +24,7 @@ from shrinkkit.quant import (
     quantize,
     search_qparams,
 )
+from tests.tiny import normal
 
 WEIGHT = torch.tensor([[-0.5, 0.0, 0.25, 1.0], [3.0, 1.0, -1.0, 0.5]])
 
@@ -56,7 +57,7 @@ def test_asymmetric_by_hand():
 @pytest.mark.parametrize("bits", [8, 4, 3])
 @pytest.mark.parametrize("symmetric", [True, False], ids=["symmetric", "asymmetric"])
 def test_equals_torch_fake_quantize_per_channel(bits, symmetric):
-    weight = torch.randn(16, 64, generator=torch.Generator().manual_seed(bits))
+    weight = normal(16, 64, seed=bits)
     fmt = Format(bits, symmetric)
     scale, zero_point = choose_qparams(weight, fmt)
     expected = torch.fake_quantize_per_channel_affine(
@@ -74,7 +75,7 @@ def test_equals_torch_fake_quantize_per_channel(bits, symmetric):
     magnitude=st.sampled_from([1e-6, 1.0, 1e4]),
 )
 def test_error_is_at_most_half_a_step(bits, symmetric, group_size, seed, magnitude):
-    weight = magnitude * torch.randn(5, 24, generator=torch.Generator().manual_seed(seed))
+    weight = magnitude * normal(5, 24, seed=seed)
     fmt = int_format(bits, group_size=group_size, symmetric=symmetric, scale_bits=32)
     scale, zero_point = choose_qparams(weight, fmt)
     error = (_round_trip(weight, fmt) - weight).abs()
@@ -86,7 +87,7 @@ def test_error_is_at_most_half_a_step(bits, symmetric, group_size, seed, magnitu
 
 
 def test_a_short_last_group_is_its_own_group():
-    weight = torch.randn(3, 10, generator=torch.Generator().manual_seed(0))
+    weight = normal(3, 10, seed=0)
     fmt = int_format(4, group_size=4)
     pieces = weight.split(4, dim=1)
     by_hand = torch.cat(
@@ -106,7 +107,7 @@ def test_per_tensor_has_one_scale():
 
 
 def test_nf4_picks_the_nearest_code_by_brute_force():
-    weight = torch.randn(4, 128, generator=torch.Generator().manual_seed(1))
+    weight = normal(4, 128, seed=1)
     scale = weight.view(4, 2, 64).abs().amax(2).bfloat16().float()
     code = torch.tensor(NF4.code)
     table = scale.repeat_interleave(64, 1)[..., None] * code  # [4, 128, 16]
@@ -123,7 +124,7 @@ def test_constant_rows_and_zeros_survive(fmt, value):
 
 
 def test_zero_weights_stay_exactly_zero():
-    weight = torch.randn(8, 64, generator=torch.Generator().manual_seed(2))
+    weight = normal(8, 64, seed=2)
     weight[:, ::3] = 0
     for bits in (2, 3, 4, 8):
         for symmetric in (True, False):
@@ -133,7 +134,7 @@ def test_zero_weights_stay_exactly_zero():
 
 @pytest.mark.parametrize("fmt", [Format(2), Format(3, False), int_format(4, group_size=8)], ids=str)
 def test_search_never_loses_to_min_and_max_in_the_error_it_counts(fmt):
-    weight = torch.randn(32, 64, generator=torch.Generator().manual_seed(3)) ** 3  # heavy tails
+    weight = normal(32, 64, seed=3) ** 3  # heavy tails
     groups = weight.view(32, -1, fmt.group_size or 64)
     counts = groups.abs() + groups.square().mean(2, keepdim=True).sqrt()
 
@@ -146,7 +147,7 @@ def test_search_never_loses_to_min_and_max_in_the_error_it_counts(fmt):
 
 
 def test_more_bits_and_smaller_groups_err_less():
-    weight = torch.randn(32, 128, generator=torch.Generator().manual_seed(4))
+    weight = normal(32, 128, seed=4)
     by_bits = [
         (fake_quantize(weight, int_format(b, group_size=32)) - weight).norm() for b in range(2, 9)
     ]
@@ -159,7 +160,7 @@ def test_more_bits_and_smaller_groups_err_less():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_half_precision_weights_are_rounded_as_their_float_values(dtype):
-    weight = torch.randn(4, 32, generator=torch.Generator().manual_seed(5)).to(dtype)
+    weight = normal(4, 32, seed=5).to(dtype)
     assert torch.equal(fake_quantize(weight, Format(4)), fake_quantize(weight.float(), Format(4)))
 
 
@@ -192,10 +193,7 @@ def test_small_scales_by_hand():
 
 @pytest.mark.parametrize("scale_bits", [4, 6, 8])
 def test_small_scales_are_bfloat16_numbers_near_the_exact_ones(scale_bits):
-    weight = (
-        torch.randn(64, 96, generator=torch.Generator().manual_seed(0))
-        * torch.logspace(-3, 3, 64)[:, None]
-    )
+    weight = normal(64, 96, seed=0) * torch.logspace(-3, 3, 64)[:, None]
     small = Format(4, False, "per_group", 32, scale_bits=scale_bits)
     exact, _ = choose_qparams(weight, Format(4, False, "per_group", 32, scale_bits=32))
     for choose in (choose_qparams, search_qparams):
@@ -222,7 +220,7 @@ FP8 = pytest.mark.parametrize(
 
 @FP8
 def test_fp8_rounds_as_torch_casts(fmt, dtype):
-    weight = torch.randn(16, 64, generator=torch.Generator().manual_seed(0))
+    weight = normal(16, 64, seed=0)
     weight *= torch.logspace(-6, 3, 64)  # subnormals of the format too
     scale, _ = choose_qparams(weight, fmt)
     largest = torch.finfo(dtype).max
@@ -258,14 +256,14 @@ def _mx_by_hand(weight):
 
 @pytest.mark.parametrize("columns", [64, 80], ids=["whole-groups", "short-last-group"])
 def test_mxfp4_is_the_specifications_conversion(columns):
-    weight = torch.randn(8, columns, generator=torch.Generator().manual_seed(1))
+    weight = normal(8, columns, seed=1)
     weight *= torch.logspace(-20, 20, 8)[:, None]
     weight[0, :8] = torch.tensor([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0, -7.9])  # ties, and above 6
     assert torch.equal(fake_quantize(weight, MXFP4), _mx_by_hand(weight))
 
 
 def test_mxfp4_scales_are_e8m0_numbers():
-    weight = torch.randn(8, 64, generator=torch.Generator().manual_seed(2))
+    weight = normal(8, 64, seed=2)
     weight[3] = 0  # nothing to cover
     for choose in (choose_qparams, search_qparams):
         scale, _ = choose(weight, MXFP4)
@@ -274,7 +272,7 @@ def test_mxfp4_scales_are_e8m0_numbers():
 
 
 def test_searching_never_rounds_worse_in_what_it_counts():
-    weight = torch.randn(32, 96, generator=torch.Generator().manual_seed(3))
+    weight = normal(32, 96, seed=3)
     counts = torch.ones(96)
     error = {}
     for name, how in {"plain": {"ratios": (1.0,)}, "searched": {}}.items():

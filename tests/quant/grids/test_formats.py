@@ -77,39 +77,24 @@ def test_bits_of_floating_point_formats():
     assert names == ["nf4 g64", "fp8 e4m3 per channel", "fp8 e5m2 per channel", "mxfp4 g32"]
 
 
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda: int_format(1.5), "bits must be a whole number from 2 to 8, but 1.5"),
-        (lambda: int_format(9), "bits"),
-        (lambda: int_format(True), "bits"),
-        (lambda: int_format(4, group_size=0), "group_size must be a whole number"),
-        (lambda: int_format(4, group_size=128).n_groups(64), "larger than the row"),
-        (lambda: Format(4, granularity="per_grup"), "per_group"),
-        (lambda: Format(4, granularity="per_channel", group_size=8), "only per_group"),
-        (lambda: Format(2, code=(-2.0, -1.0, 0.0, 1.0, 2.0)), "2 bits hold 4"),
-        (lambda: Format(2, code=(0.5, 1.0)), "zero among them"),
-        (lambda: Format(2, code=(0.0, 1.0, 1.0)), "increasing"),
-        (lambda: Format(4, power_of_two=True, scale_bits=8), "needs a code"),
-        (lambda: Format(2, code=(0.0, 1.0), power_of_two=True), "scale_bits=8"),
-        (lambda: float_code(0, 1, 6.0), "exponent_bits"),
-    ],
-    ids=[
-        "bits-1.5",
-        "bits-9",
-        "bits-true",
-        "group-0",
-        "group-large",
-        "typo",
-        "group-extra",
-        "code-long",
-        "code-zero",
-        "code-order",
-        "power-without-code",
-        "power-with-16-bits",
-        "no-exponent",
-    ],
-)
+BAD = {
+    "bits-1.5": (lambda: int_format(1.5), "bits must be a whole number from 2 to 8, but 1.5"),
+    "bits-9": (lambda: int_format(9), "bits"),
+    "bits-true": (lambda: int_format(True), "bits"),
+    "group-0": (lambda: int_format(4, group_size=0), "group_size must be a whole number"),
+    "group-large": (lambda: int_format(4, group_size=128).n_groups(64), "larger than the row"),
+    "typo": (lambda: Format(4, granularity="per_grup"), "per_group"),
+    "group-extra": (lambda: Format(4, granularity="per_channel", group_size=8), "only per_group"),
+    "code-long": (lambda: Format(2, code=(-2.0, -1.0, 0.0, 1.0, 2.0)), "2 bits hold 4"),
+    "code-zero": (lambda: Format(2, code=(0.5, 1.0)), "zero among them"),
+    "code-order": (lambda: Format(2, code=(0.0, 1.0, 1.0)), "increasing"),
+    "power-without-code": (lambda: Format(4, power_of_two=True, scale_bits=8), "needs a code"),
+    "power-with-16-bits": (lambda: Format(2, code=(0.0, 1.0), power_of_two=True), "scale_bits=8"),
+    "no-exponent": (lambda: float_code(0, 1, 6.0), "exponent_bits"),
+}
+
+
+@pytest.mark.parametrize(("call", "words"), BAD.values(), ids=BAD)
 def test_bad_formats_are_named(call, words):
     with pytest.raises(InputError, match=words):
         call()

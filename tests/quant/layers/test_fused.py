@@ -22,36 +22,14 @@ from shrinkkit.quant import (
 )
 from shrinkkit.quant.layers.fused import FusedAttention, FusedMLP, stack
 from shrinkkit.surgery.parts import replace_module
+from tests import tiny
 
-TOKENS = torch.randint(3, 256, (2, 17), generator=torch.Generator().manual_seed(5))
-SIZES = {
-    "vocab_size": 256,
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 128,
+TOKENS = tiny.tokens(2, 17, seed=5, vocab_size=253) + 3
+FAMILIES = {
+    "Llama": {"attention_bias": True},
+    "Mistral": {"sliding_window": 8},
+    "Qwen2": {"sliding_window": 8, "use_sliding_window": True, "max_window_layers": 1},
 }
-
-
-def made(family: str) -> nn.Module:
-    """Return a small random model of a family."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    more = {
-        "llama": {"attention_bias": True},
-        "mistral": {"sliding_window": 8},
-        "qwen2": {"sliding_window": 8, "use_sliding_window": True, "max_window_layers": 1},
-    }
-    config = AutoConfig.for_model(family, **SIZES, **more[family])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(config).eval()
-        for name, parameter in model.named_parameters():
-            if name.endswith("bias"):
-                nn.init.normal_(parameter, std=0.1)
-    return model
 
 
 def answers(model: nn.Module, tokens: torch.Tensor, n_new: int = 12, **more) -> torch.Tensor:
@@ -64,14 +42,14 @@ def answers(model: nn.Module, tokens: torch.Tensor, n_new: int = 12, **more) -> 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("bits", [None, 8, 4, 3])
-@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_fused_model_computes_what_the_model_does(family, bits, attention):
-    model = made(family)
+    model = tiny.biased(tiny.model(f"{family}ForCausalLM", **tiny.LARGER, **FAMILIES[family]))
     model.set_attn_implementation(attention)
     if bits:
         model = quantize_model(model, bits, None if bits == 8 else 32)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    fused = fuse_projections(model)
+    with tiny.left_alone(model):
+        fused = fuse_projections(model)
     mask = torch.ones_like(TOKENS)
     mask[1, :5] = 0  # padding on the left of the second window
     with torch.no_grad():
@@ -85,7 +63,6 @@ def test_a_fused_model_computes_what_the_model_does(family, bits, attention):
     )
     kinds = [type(module) for module in fused.modules()]
     assert kinds.count(FusedAttention) == kinds.count(FusedMLP) == 2
-    assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
 
 
 def test_projections_of_different_formats_stay_apart(tiny_llama):
@@ -97,8 +74,7 @@ def test_projections_of_different_formats_stay_apart(tiny_llama):
     fused = fuse_projections(model)
     kinds = [type(module) for module in fused.modules()]
     assert (kinds.count(FusedAttention), kinds.count(FusedMLP)) == (1, 2)
-    with torch.no_grad():
-        torch.testing.assert_close(fused(TOKENS).logits, model(TOKENS).logits)
+    torch.testing.assert_close(tiny.logits(fused, TOKENS), tiny.logits(model, TOKENS))
 
 
 def test_fusing_in_place_keeps_the_model_and_its_size(tiny_llama):
@@ -126,9 +102,8 @@ def test_a_fused_model_is_not_saved(tiny_llama, tmp_path):
 
 
 def test_stacked_layers_give_their_outputs_one_after_the_other():
-    generator = torch.Generator().manual_seed(0)
     layers = [nn.Linear(64, n, bias=n > 16) for n in (16, 32, 48)]
-    x = torch.randn(3, 64, generator=generator)
+    x = tiny.normal(3, 64)
     torch.testing.assert_close(stack(layers)(x), torch.cat([f(x) for f in layers], dim=1))
     small = [QuantizedLinear.from_linear(f, int_format(4, group_size=32)) for f in layers]
     made = stack(small)
@@ -201,5 +176,4 @@ def test_a_copy_of_a_fused_model_is_its_own(tiny_llama):
     fused = fuse_projections(tiny_llama)
     again = copy.deepcopy(fused)
     again.model.layers[0].mlp.gate_up_proj.weight.data.zero_()
-    with torch.no_grad():
-        assert not torch.equal(fused(TOKENS).logits, again(TOKENS).logits)
+    assert not torch.equal(tiny.logits(fused, TOKENS), tiny.logits(again, TOKENS))

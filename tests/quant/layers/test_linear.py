@@ -15,11 +15,13 @@ from shrinkkit.quant import (
     Format,
     QuantizedEmbedding,
     QuantizedLinear,
+    W8A8Linear,
     choose_qparams,
     int_format,
     quantize,
 )
 from shrinkkit.quant.layers import kernels
+from tests.tiny import normal
 
 FORMATS = {
     "int8": int_format(8),
@@ -43,27 +45,22 @@ EXPECTED_KERNEL = {
 }  # fmt: skip
 
 
-def _linear(out_features, in_features, bias=False, seed=0):
+def packable(out_features, in_features, bias=False):
     layer = nn.Linear(in_features, out_features, bias=bias)
-    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator))
+        layer.weight.copy_(normal(out_features, in_features))
         if bias:
-            layer.bias.copy_(torch.randn(out_features, generator=generator))
+            layer.bias.copy_(normal(out_features, seed=7))
     return layer
-
-
-def _x(rows, in_features, seed=1):
-    return torch.randn(rows, in_features, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("shape", [(64, 192), (48, 576)], ids=str)
 @pytest.mark.parametrize("rows", [1, 7, 40, 300])
 def test_every_kernel_computes_from_the_dequantized_weight(name, shape, rows):
-    layer = _linear(*shape, bias=True)
+    layer = packable(*shape, bias=True)
     packed = QuantizedLinear.from_linear(layer, FORMATS[name])
-    x = _x(rows, shape[1])
+    x = normal(rows, shape[1])
     expected = linear(x, packed.dequantize(), layer.bias)
     with torch.no_grad():
         got = packed(x)
@@ -75,29 +72,24 @@ def test_every_kernel_computes_from_the_dequantized_weight(name, shape, rows):
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("shape", [(64, 192), (48, 576), (128, 256)], ids=str)
-def test_some_rows_are_those_of_the_whole_weight(name, shape):
-    packed = QuantizedLinear.from_linear(_linear(*shape), FORMATS[name])
-    index = torch.tensor([[shape[0] - 1, 0, 33], [33, 17, 47]])
-    assert torch.equal(packed.rows(index), packed.dequantize()[index])
-
-
-@pytest.mark.parametrize("name", FORMATS)
-@pytest.mark.parametrize("shape", [(64, 192), (48, 576), (128, 256)], ids=str)
-def test_integers_come_back_exactly_from_every_layout(name, shape):
+def test_integers_and_some_rows_come_back_exactly_from_every_layout(name, shape):
     fmt = FORMATS[name]
-    weight = _linear(*shape).weight.detach()
+    weight = packable(*shape).weight.detach()
     scale, zero_point = choose_qparams(weight, fmt)
     q = quantize(weight, scale, zero_point, fmt)
-    got_q, got_scale, got_zero = QuantizedLinear.from_integers(q, scale, zero_point, fmt).qparams()
+    packed = QuantizedLinear.from_integers(q, scale, zero_point, fmt)
+    got_q, got_scale, got_zero = packed.qparams()
     assert torch.equal(got_q, q)
     assert got_q.dtype == q.dtype
     assert torch.equal(got_scale, scale)
     assert torch.equal(got_zero, zero_point)
+    index = torch.tensor([[shape[0] - 1, 0, 33], [33, 17, 47]])
+    assert torch.equal(packed.rows(index), packed.dequantize()[index])
 
 
 def test_the_expected_kernels_run_where_torch_has_them():
     chosen = {
-        name: QuantizedLinear.from_linear(_linear(64, 192), fmt).kernel
+        name: QuantizedLinear.from_linear(packable(64, 192), fmt).kernel
         for name, fmt in FORMATS.items()
     }
     known = {
@@ -110,7 +102,7 @@ def test_the_expected_kernels_run_where_torch_has_them():
 
 @pytest.mark.parametrize("name", ["int8", "int4-g64", "int3-g64"])
 def test_a_missing_kernel_falls_back_to_the_same_numbers(name, monkeypatch):
-    layer, x = _linear(64, 192), _x(3, 192)
+    layer, x = packable(64, 192), normal(3, 192)
     fast = QuantizedLinear.from_linear(layer, FORMATS[name])
     monkeypatch.setattr("shrinkkit.quant.layers.linear.choose_kernel", lambda *a: kernels.UNPACK)
     slow = QuantizedLinear.from_linear(layer, FORMATS[name])
@@ -128,7 +120,7 @@ def test_a_missing_kernel_falls_back_to_the_same_numbers(name, monkeypatch):
 def test_int8_prefill_gives_the_same_answer_on_every_processor(
     bfloat16, vnni, tolerance, monkeypatch
 ):
-    packed, x = QuantizedLinear.from_linear(_linear(64, 192), FORMATS["int8"]), _x(32, 192)
+    packed, x = QuantizedLinear.from_linear(packable(64, 192), FORMATS["int8"]), normal(32, 192)
     expected = linear(x, packed.dequantize())
     monkeypatch.setattr(kernels.kernel, "has_bfloat16_units", lambda: bfloat16)
     monkeypatch.setattr(kernels.kernel, "has_vnni", lambda: vnni)
@@ -137,7 +129,7 @@ def test_int8_prefill_gives_the_same_answer_on_every_processor(
 
 
 def test_an_unknown_4_bit_layout_is_read_through_the_identity(monkeypatch):
-    packed = QuantizedLinear.from_linear(_linear(64, 192), FORMATS["int4-g64"])
+    packed = QuantizedLinear.from_linear(packable(64, 192), FORMATS["int4-g64"])
     expected = packed.integers()
     monkeypatch.setattr(kernels.int4, "_layout", lambda: None)
     assert torch.equal(packed.integers(), expected)
@@ -147,31 +139,33 @@ def test_an_unknown_4_bit_layout_is_read_through_the_identity(monkeypatch):
     ("name", "bits"), [("int8", 8), ("int4-g64", 4.5), ("int3-g64", 3 + 24 / 64)]
 )
 def test_bytes_in_memory_are_the_packed_ones(name, bits):
-    packed = QuantizedLinear.from_linear(_linear(512, 576), FORMATS[name])
+    packed = QuantizedLinear.from_linear(packable(512, 576), FORMATS[name])
     assert packed.nbytes * 8 / (512 * 576) == pytest.approx(bits, abs=0.07)
     assert packed.nbytes == sum(t.untyped_storage().nbytes() for t in packed.buffers())
 
 
-def test_gradients_reach_what_stands_in_front():
-    packed = QuantizedLinear.from_linear(_linear(64, 192), FORMATS["int4-g64"])
-    x = _x(2, 192).requires_grad_()
+@pytest.mark.parametrize("name", ["int4-g64", "w8a8"])
+def test_gradients_reach_what_stands_in_front(name):
+    packed = QuantizedLinear.from_linear(packable(64, 192), FORMATS.get(name, FORMATS["int8"]))
+    packed = W8A8Linear.from_quantized(packed) if name == "w8a8" else packed
+    x = normal(2, 192).requires_grad_()
     packed(x).sum().backward()
     torch.testing.assert_close(x.grad, packed.dequantize().sum(0).expand(2, -1))
 
 
 def test_casting_the_model_leaves_packed_tensors_alone():
-    packed = QuantizedLinear.from_linear(_linear(64, 192, bias=True), FORMATS["int4-g64"])
+    packed = QuantizedLinear.from_linear(packable(64, 192, bias=True), FORMATS["int4-g64"])
     before = packed.dequantize()
     cast = copy.deepcopy(packed).to(torch.float16).float().bfloat16()
     assert torch.equal(cast.dequantize(), before)
     assert cast.bias.dtype == torch.bfloat16
-    assert cast(_x(2, 192).bfloat16()).dtype == torch.bfloat16
+    assert cast(normal(2, 192).bfloat16()).dtype == torch.bfloat16
     assert kernels.choose_kernel(packed.format, packed.shape, "cuda").name == "unpack"
 
 
 @pytest.mark.parametrize("name", ["int8", "int4-g64", "int3-g64", "nf4", "int8-tensor"])
 def test_embedding_looks_up_the_dequantized_rows(name):
-    table = QuantizedLinear.from_linear(_linear(64, 192), FORMATS[name])
+    table = QuantizedLinear.from_linear(packable(64, 192), FORMATS[name])
     index = torch.tensor([[0, 5], [63, 5]])
     torch.testing.assert_close(QuantizedEmbedding(table)(index), table.dequantize()[index])
     tied = QuantizedEmbedding(table, tied=True)
@@ -183,10 +177,10 @@ def test_embedding_looks_up_the_dequantized_rows(name):
 
 
 def test_nan_weights_and_large_groups_are_refused():
-    layer = _linear(16, 32)
+    layer = packable(16, 32)
     with torch.no_grad():
         layer.weight[3, 4] = float("nan")
     with pytest.raises(InputError, match="1 NaN"):
         QuantizedLinear.from_linear(layer, int_format(8))
     with pytest.raises(InputError, match="group_size=64 is larger than the row"):
-        QuantizedLinear.from_linear(_linear(16, 32), int_format(4, group_size=64))
+        QuantizedLinear.from_linear(packable(16, 32), int_format(4, group_size=64))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,25 +10,21 @@ import torch
 from shrinkkit.calibration.accumulators import Hessian
 from shrinkkit.calibration.walk import Walk
 from shrinkkit.errors import InputError
-from shrinkkit.measure import next_token_agreement
-from shrinkkit.quant import NF4, awq_model, dequantize_model, gptq_model, load, quantize_model, save
+from shrinkkit.quant import NF4, awq_model, gptq_model, quantize_model
 from shrinkkit.quant.ptq.calibrated import hessians
 from shrinkkit.quant.ptq.gptq import gptq
-from shrinkkit.surgery.parts import capture_inputs, find_linears, is_packed
-
-
-@pytest.fixture(scope="module")
-def tokens() -> torch.Tensor:
-    return torch.randint(256, (32, 24), generator=torch.Generator().manual_seed(1))
+from shrinkkit.surgery.parts import find_linears, is_packed
+from tests import tiny
+from tests.calibration.test_walk import inputs_of
+from tests.quant.conftest import divergence
 
 
 def test_the_first_block_is_gptq_of_its_layers(llama, tokens) -> None:
     small = gptq_model(llama, tokens, bits=4, group_size=32)
     name = "model.layers.0.mlp.gate_proj"
-    with torch.no_grad(), capture_inputs(llama, [name]) as seen:
-        llama(tokens)
+    seen = inputs_of(llama, [name], tokens)
     hessian = Hessian(64)
-    hessian.add(seen[name][0])
+    hessian.add(seen[name])
     layer = small.get_submodule(name)
     expected = gptq(llama.get_submodule(name).weight, hessian.value(), layer.format)
     assert (layer.integers() == expected.q).float().mean() > 0.995  # sums in another order
@@ -73,38 +67,19 @@ def test_awq_rescales_only_where_all_readers_are_included(llama, tokens, include
 
 @pytest.mark.parametrize("bits", [3, 4])
 def test_it_predicts_more_like_the_reference_than_rounding(llama, tokens, bits: int) -> None:
-    others = torch.randint(256, (16, 24), generator=torch.Generator().manual_seed(2))
+    others = tiny.tokens(16, 24, seed=2)
     rounded = quantize_model(llama, bits=bits, group_size=32, head_bits=None)
     ours = gptq_model(llama, tokens, bits=bits, group_size=32, head_bits=None)
-    kl = [
-        next_token_agreement(llama, dequantize_model(small), others).kl for small in (rounded, ours)
-    ]
-    assert kl[1] < 0.95 * kl[0]  # random weights and words: there is little to make up with
-
-
-def test_the_original_is_left_alone_and_inplace_changes_it(llama, tokens) -> None:
-    before = {name: tensor.clone() for name, tensor in llama.state_dict().items()}
-    gptq_model(llama, tokens, bits=4, group_size=32)
-    assert all(torch.equal(before[name], tensor) for name, tensor in llama.state_dict().items())
-    model = copy.deepcopy(llama)
-    assert gptq_model(model, tokens, group_size=32, inplace=True) is model
-    assert model.model.layers[1].mlp.up_proj.format.bits == 4
-
-
-def test_saved_and_loaded_it_gives_the_same_logits(llama, tokens, tmp_path: Path) -> None:
-    small = gptq_model(llama, tokens, bits=4, group_size=32)
-    loaded = load(save(small, tmp_path / "small"))
-    with torch.no_grad():
-        assert torch.equal(loaded(tokens[:2]).logits, small(tokens[:2]).logits)
-    again = gptq_model(llama, tokens, bits=4, group_size=32)
-    assert all(torch.equal(a, b) for a, b in zip(small.buffers(), again.buffers(), strict=True))
+    # random weights and words: there is little to make up with
+    assert divergence(llama, ours, others) < 0.95 * divergence(llama, rounded, others)
 
 
 def test_uneven_grids_and_the_head(llama, tokens) -> None:
     small = gptq_model(llama, tokens, bits=NF4, head_bits=None)
     assert small.model.layers[0].mlp.up_proj.format is NF4
     assert small.lm_head.weight.dtype == torch.float32
-    both = gptq_model(llama, tokens, bits=4, group_size=32)
+    both = gptq_model(llama, tokens, group_size=32)
+    assert both.model.layers[1].mlp.up_proj.format.bits == 4
     assert both.lm_head.format.bits == 8
     assert both.model.embed_tokens.source is both.lm_head
 
@@ -119,18 +94,9 @@ def test_too_little_text_is_said(llama) -> None:
 
 
 def test_bad_input(llama, tokens) -> None:
-    small = gptq_model(llama, tokens, group_size=32)
-    with pytest.raises(InputError, match="quantized already"):
-        gptq_model(small, tokens)
     with pytest.raises(InputError, match="bits must be a whole number"):
         gptq_model(llama, tokens, bits=1)
     with pytest.raises(InputError, match=r"Layer model\.layers\.0\.self_attn.*larger than the row"):
         gptq_model(llama, tokens, bits=4, group_size=100)
     with pytest.raises(InputError, match="bits must be a whole number"):
         gptq_model(llama, tokens[:0], head_bits=1)  # said before the text is looked at
-    with pytest.raises(InputError, match="at least one of them"):
-        gptq_model(llama, tokens[:0])
-    broken = copy.deepcopy(llama)
-    broken.model.layers[1].self_attn.o_proj.weight.data[0, 0] = float("nan")
-    with pytest.raises(InputError, match=r"model\.layers\.1"):
-        gptq_model(broken, tokens, group_size=32)

@@ -15,15 +15,11 @@ from shrinkkit.quant import (
     int_format,
     quantize_model,
 )
-from shrinkkit.surgery.parts import clone, find_linears
+from shrinkkit.surgery.parts import find_linears
 from tests import tiny
+from tests.tiny import logits
 
 IDS = torch.arange(24).view(2, 12)
-
-
-def _logits(model):
-    with torch.no_grad():
-        return model(IDS).logits
 
 
 def test_every_linear_the_head_and_the_tied_embedding_are_packed(tiny_llama):
@@ -34,16 +30,6 @@ def test_every_linear_the_head_and_the_tied_embedding_are_packed(tiny_llama):
     assert isinstance(small.model.embed_tokens, QuantizedEmbedding)
     assert small.model.embed_tokens.source is small.lm_head
     assert not find_linears(tiny_llama)["model.layers.0.mlp.up_proj"].weight.is_meta
-
-
-def test_the_original_is_untouched_and_inplace_is_the_opt_in(tiny_llama):
-    before = {name: tensor.clone() for name, tensor in tiny_llama.state_dict().items()}
-    quantize_model(tiny_llama, bits=4)
-    assert all(
-        torch.equal(before[name], tensor) for name, tensor in tiny_llama.state_dict().items()
-    )
-    model = clone(tiny_llama)
-    assert quantize_model(model, bits=8, inplace=True) is model
 
 
 def test_plain_rounding_gives_the_formula_in_every_layer(tiny_llama):
@@ -58,9 +44,9 @@ def test_logits_equal_those_of_the_dequantized_model(tiny_llama):
     small = quantize_model(tiny_llama, bits=8)
     plain = dequantize_model(small)
     assert plain.lm_head.weight is plain.model.embed_tokens.weight
-    expected, got = _logits(plain), _logits(small)
+    expected, got = logits(plain, IDS), logits(small, IDS)
     assert (got - expected).norm() < 0.01 * expected.norm()
-    reference = _logits(tiny_llama)
+    reference = logits(tiny_llama, IDS)
     assert (got - reference).norm() < 0.05 * reference.norm()
 
 
@@ -71,8 +57,6 @@ def test_generate_works_and_twice_gives_the_same(tiny_llama):
     ]
     assert texts[0].shape == (1, 20)
     assert torch.equal(*texts)
-    again = quantize_model(tiny_llama, bits=4, group_size=32)
-    assert torch.equal(_logits(small), _logits(again))
 
 
 def test_head_can_stay_float_or_take_four_bits(tiny_llama):
@@ -84,20 +68,8 @@ def test_head_can_stay_float_or_take_four_bits(tiny_llama):
     torch.testing.assert_close(rows, four.lm_head.dequantize()[[3, 200]])
 
 
-def test_include_and_exclude_choose_layers(tiny_llama):
-    small = quantize_model(tiny_llama, bits=4, include="*.mlp.*", exclude="*down*", head_bits=None)
-    packed = [n for n, m in small.named_modules() if isinstance(m, QuantizedLinear)]
-    assert len(packed) == 2 * tiny_llama.config.num_hidden_layers
-
-
 def test_an_encoder_with_biases_and_a_format_of_ones_own():
-    bert = tiny.bert(
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=1,
-        vocab_size=99,
-        max_position_embeddings=512,
-    )
+    bert = tiny.biased(tiny.bert(**tiny.LARGER))
     small = quantize_model(bert, NF4)
     with torch.no_grad():
         got, expected = (m(IDS).last_hidden_state for m in (small, dequantize_model(small)))
@@ -111,25 +83,9 @@ def test_an_encoder_with_biases_and_a_format_of_ones_own():
         ({"bits": 4, "group_size": 0}, "group_size must be a whole number of at least 1"),
         ({"bits": 4, "group_size": 4096}, r"Layer model\.layers\.0.*larger than the row"),
         ({"bits": NF4, "group_size": 32}, "says group_size and symmetric itself"),
-        ({"bits": 4, "include": "nothing*"}, "No linear layer matches"),
     ],
-    ids=["bits-1.5", "group-0", "group-large", "format-and-group", "no-match"],
+    ids=["bits-1.5", "group-0", "group-large", "format-and-group"],
 )
 def test_bad_arguments_are_named(tiny_llama, arguments, words):
     with pytest.raises(InputError, match=words):
         quantize_model(tiny_llama, **arguments)
-
-
-def test_nan_weights_are_named_by_layer(tiny_llama):
-    broken = clone(tiny_llama)
-    with torch.no_grad():
-        broken.model.layers[1].mlp.up_proj.weight[0, 0] = float("nan")
-    with pytest.raises(InputError, match=r"Layer model\.layers\.1\.mlp\.up_proj: .*1 NaN"):
-        quantize_model(broken, bits=4)
-    assert not isinstance(broken.model.layers[0].mlp.up_proj, QuantizedLinear)
-
-
-def test_a_model_is_not_quantized_twice(tiny_llama):
-    small = quantize_model(tiny_llama, bits=8)
-    with pytest.raises(InputError, match="quantized already"):
-        quantize_model(small, bits=4)

@@ -16,38 +16,19 @@ from shrinkkit.quant import (
     merge_lora,
     quantize_model,
     tensors_of,
-    train_qat,
 )
 from shrinkkit.surgery.parts import find_linears
+from tests.quant.conftest import train, windows_of
+from tests.tiny import logits, normal
 
 BASES = {"int4": int_format(4, group_size=32), "nf4": NF4, "int3": int_format(3, group_size=16)}
 
 
 @pytest.fixture(scope="module")
-def tokens() -> torch.Tensor:
-    return torch.randint(256, (16, 24), generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture(scope="module")
-def healed(taught, windows):
+def healed(taught):
     """A 2-bit base, its adapted model after training, and the losses."""
     base = quantize_model(taught, 2, 16, head_bits=None)
-    losses: list[float] = []
-    adapted = train_qat(
-        add_lora(base, rank=4),
-        windows(512, seed=0),
-        teacher=taught,
-        steps=40,
-        batch_size=16,
-        learning_rate=1e-2,
-        on_step=lambda row: losses.append(row["loss"]),
-    )
-    return base, adapted, losses
-
-
-def logits(model, tokens: torch.Tensor) -> torch.Tensor:
-    with torch.no_grad():
-        return model(tokens).logits
+    return base, *train(add_lora(base, rank=4), windows_of(512, seed=0), teacher=taught, steps=40)
 
 
 @pytest.mark.parametrize("base", BASES.values(), ids=BASES)
@@ -87,10 +68,10 @@ def test_gradients_flow_through_the_packed_weight(llama) -> None:
     torch.testing.assert_close(layer.update(), (3 * b @ a).detach())
 
 
-def test_healing_lowers_the_loss_and_moves_no_integer(taught, windows, healed) -> None:
+def test_healing_lowers_the_loss_and_moves_no_integer(taught, healed) -> None:
     base, adapted, losses = healed
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
-    held_out = windows(64, seed=1)
+    held_out = windows_of(64, seed=1)
     before, after = (next_token_agreement(taught, m, held_out).kl for m in (base, adapted))
     assert after < 0.7 * before
     layers = lora_layers(adapted.get_base_model())
@@ -107,15 +88,14 @@ def test_healing_lowers_the_loss_and_moves_no_integer(taught, windows, healed) -
             assert torch.equal(buffer, bytes_of_base[plain])
 
 
-def test_merging_into_floats_is_exact_and_into_integers_is_not(windows, healed) -> None:
+def test_merging_into_floats_is_exact_and_into_integers_is_not(healed) -> None:
     _, adapted, _ = healed
-    merged, tokens = merge_lora(adapted), windows(8, seed=2)
-    torch.testing.assert_close(
-        logits(merged, tokens), logits(adapted, tokens), rtol=1e-4, atol=1e-4
-    )
+    merged, tokens = merge_lora(adapted), windows_of(8, seed=2)
+    near = {"rtol": 1e-4, "atol": 1e-4}
+    torch.testing.assert_close(logits(merged, tokens), logits(adapted, tokens), **near)
     name = "model.layers.1.mlp.down_proj"
     layer = lora_layers(adapted.get_base_model())[name]
-    x = torch.randn(3, 64, generator=torch.Generator().manual_seed(4))
+    x = normal(3, 64, seed=4)
     expected = linear(x, layer.base_layer.dequantize() + layer.update())
     torch.testing.assert_close(merged.get_submodule(name)(x), expected)
     kl = {
@@ -138,21 +118,21 @@ def test_same_seed_same_adapter(llama) -> None:
     assert not torch.equal(a[0], a[2])
 
 
-def test_adapters_can_be_saved_and_put_back(windows, healed, tmp_path) -> None:
+def test_adapters_can_be_saved_and_put_back(healed, tmp_path) -> None:
     from peft.utils import set_peft_model_state_dict
     from safetensors.torch import load_file
 
     base, adapted, _ = healed
-    tokens = windows(2, seed=3)
+    tokens = windows_of(2, seed=3)
     adapted.save_pretrained(tmp_path)
     again = add_lora(base, rank=4, seed=9)
     set_peft_model_state_dict(again, load_file(tmp_path / "adapter_model.safetensors"))
     assert torch.equal(logits(again.eval(), tokens), logits(adapted, tokens))
 
 
-def test_the_adapter_can_be_switched_off(windows, healed) -> None:
+def test_the_adapter_can_be_switched_off(healed) -> None:
     base, adapted, _ = healed
-    tokens = windows(2, seed=3)
+    tokens = windows_of(2, seed=3)
     with adapted.disable_adapter():
         assert torch.equal(logits(adapted, tokens), logits(base, tokens))
 

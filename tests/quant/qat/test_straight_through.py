@@ -23,6 +23,7 @@ from shrinkkit.quant import (
     search_qparams,
     ternarize,
 )
+from tests.tiny import normal
 
 EXACT = {"scale_bits": 32}  # scales that are not rounded, for finite differences
 FORMATS = [
@@ -33,10 +34,6 @@ FORMATS = [
     Format(8, True, "per_tensor"),
     int_format(2, group_size=16, scale_bits=6),
 ]
-
-
-def drawn(rows: int, columns: int, seed: int) -> torch.Tensor:
-    return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed))
 
 
 def test_ste_by_hand() -> None:
@@ -66,7 +63,7 @@ def test_lsq_by_hand() -> None:
 
 @pytest.mark.parametrize("fmt", FORMATS, ids=str)
 def test_forward_is_quantize_and_dequantize(fmt: Format) -> None:
-    weight = drawn(6, 40, seed=0)
+    weight = normal(6, 40, seed=0)
     for scale, zero in (choose_qparams(weight, fmt), search_qparams(weight, fmt)):
         expected = dequantize(quantize(weight, scale, zero, fmt), scale, zero, fmt)
         for rounding in (fake_quantize_ste, lsq_quantize):
@@ -78,7 +75,7 @@ def test_forward_is_quantize_and_dequantize(fmt: Format) -> None:
 def test_ste_against_torchs_own(bits: int, symmetric: bool) -> None:
     """Torch stops the gradient half a step later, where the *rounded* value leaves the grid."""
     fmt = Format(bits, symmetric, "per_channel", **EXACT)
-    weight, pull = drawn(8, 50, seed=1), drawn(8, 50, seed=2)
+    weight, pull = normal(8, 50, seed=1), normal(8, 50, seed=2)
     scale, zero = choose_qparams(weight, fmt)
     scale = scale * 0.6  # so that some weights lie outside
     found = []
@@ -106,7 +103,7 @@ def test_ste_against_torchs_own(bits: int, symmetric: bool) -> None:
 @pytest.mark.parametrize("fmt", FORMATS, ids=str)
 def test_lsq_gradient_is_the_surrogates_slope(fmt: Format) -> None:
     """Central differences, in float64, of scale * (clip(w / scale) + what rounding added)."""
-    weight, pull = drawn(4, 40, seed=3), drawn(4, 40, seed=4)
+    weight, pull = normal(4, 40, seed=3), normal(4, 40, seed=4)
     scale, zero = lsq_qparams(weight, fmt)
     leaf = scale.clone().requires_grad_()
     lsq_quantize(weight, leaf, zero, fmt).backward(pull)
@@ -156,13 +153,13 @@ def test_the_last_group_may_be_short() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_ternary_is_the_nearest_of_three(seed: int) -> None:
-    weight = drawn(7, 33, seed).requires_grad_()
+    weight = normal(7, 33, seed=seed).requires_grad_()
     y = ternarize(weight)
     scale = weight.detach().abs().mean().bfloat16().float()
     levels = scale * torch.tensor([-1.0, 0.0, 1.0])
     nearest = (weight.detach()[..., None] - levels).abs().argmin(dim=-1)
     assert torch.equal(y.detach(), levels[nearest])
-    pull = drawn(7, 33, seed + 100)
+    pull = normal(7, 33, seed=seed + 100)
     y.backward(pull)
     assert torch.equal(weight.grad, pull)  # also beyond the outer levels
 

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from shrinkkit import load_model
+from tests import tiny
 
 SAVED = Path(__file__).resolve().parents[2] / "data" / "saved_before"
 LOGITS = load_file(SAVED / "logits.safetensors")
@@ -19,10 +20,9 @@ LOGITS = load_file(SAVED / "logits.safetensors")
 
 @pytest.mark.parametrize("name", LOGITS)
 def test_it_opens_and_computes_what_it_did(name: str) -> None:
-    tokens = torch.randint(32, (4, 16), generator=torch.Generator().manual_seed(1))[:1, :4]
-    with torch.no_grad():
-        logits = load_model(SAVED / name)(tokens).logits[0, -1]
-    assert torch.allclose(logits, LOGITS[name], atol=1e-5)
+    tokens = tiny.tokens(4, 16, vocab_size=32)[:1, :4]
+    found = tiny.logits(load_model(SAVED / name), tokens)[0, -1]
+    assert torch.allclose(found, LOGITS[name], atol=1e-5)
 
 
 def test_every_saved_folder_is_looked_at() -> None:

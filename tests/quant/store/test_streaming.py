@@ -7,10 +7,6 @@ import hashlib
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,11 +15,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from typer.testing import CliRunner
 
 from shrinkkit import load_model, load_tokenizer
 from shrinkkit.calibration.walk import Walk
-from shrinkkit.cli import app as cli
 from shrinkkit.errors import AssetError, InputError, StorageError
 from shrinkkit.quant import (
     NF4,
@@ -40,14 +34,15 @@ from shrinkkit.quant.store.unfinished import Unfinished
 from shrinkkit.surgery.parts import find_linears
 from shrinkkit.system.files import lock
 from tests import tiny
+from tests.processes import kill_once, refuse, start_python, succeed, write_words
 
 GRID = {"bits": 4, "group_size": 32}
 SMALL_SCALES = int_format(3, group_size=16, scale_bits=6)
 
 
 @pytest.fixture(scope="module")
-def tokens() -> torch.Tensor:
-    return torch.randint(256, (6, 24), generator=torch.Generator().manual_seed(1))
+def tokens(tokens) -> torch.Tensor:
+    return tokens[:6]
 
 
 def checkpoint(folder: Path, *, layers: int = 2, shard: str = "5GB", **options) -> Path:
@@ -59,9 +54,7 @@ def checkpoint(folder: Path, *, layers: int = 2, shard: str = "5GB", **options) 
         pad_token_id=250,
         attention_bias=True,
     )
-    generator = torch.Generator().manual_seed(options.get("seed", 0))
-    for parameter in model.parameters():
-        parameter.data = torch.randn(parameter.shape, generator=generator) * 0.15
+    tiny.redrawn(model, seed=options.get("seed", 0))
     model.to(options.get("dtype", torch.float32)).save_pretrained(folder, max_shard_size=shard)
     return folder
 
@@ -114,9 +107,7 @@ def test_it_writes_what_gptq_model_saves(made, how, tokens, tmp_path: Path, monk
         "streamed",
         "streamed.lock",
     ]
-    with torch.no_grad():
-        logits = [load_model(place)(tokens[:2]).logits for place in (target, plain)]
-    assert torch.equal(*logits)
+    assert torch.equal(*(tiny.logits(load_model(place), tokens[:2]) for place in (target, plain)))
 
 
 def test_what_stays_in_float_keeps_its_dtype(tokens, tmp_path: Path) -> None:
@@ -131,8 +122,7 @@ def test_what_stays_in_float_keeps_its_dtype(tokens, tmp_path: Path) -> None:
     reference = gptq_model(load_model(folder), tokens, **GRID)
     for name, layer in find_linears(reference, head=True).items():
         assert torch.equal(layer.integers(), small.get_submodule(name).integers()), name
-    with torch.no_grad():
-        near, far = small(tokens[:2]).logits.float(), reference(tokens[:2]).logits
+    near, far = (tiny.logits(model, tokens[:2]).float() for model in (small, reference))
     assert near.isfinite().all()
     assert (near - far).abs().max() < 0.1 * far.std()  # activations in bfloat16
 
@@ -145,8 +135,7 @@ def test_other_families_stream_too(tokens, tmp_path: Path) -> None:
 
 
 def test_names_without_the_familys_prefix_are_found(source: Path, tokens, tmp_path: Path) -> None:
-    bare = tmp_path / "bare"
-    shutil.copytree(source, bare)
+    bare = shutil.copytree(source, tmp_path / "bare")
     tensors = load_file(source / "model.safetensors")
     stripped = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
     save_file(stripped, bare / "model.safetensors", {"format": "pt"})
@@ -157,8 +146,7 @@ def test_names_without_the_familys_prefix_are_found(source: Path, tokens, tmp_pa
 def test_a_head_that_differs_from_the_embedding_it_is_tied_to(tokens, tmp_path: Path) -> None:
     """transformers believes the weights and not the config; so do we."""
     folder = checkpoint(tmp_path / "source")
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+    spoil_config(tie_word_embeddings=True)(folder)
     plain = gptq_model(load_model(folder), tokens, **GRID)
     small = load(gptq_checkpoint(folder, tmp_path / "small", tokens, **GRID))
     assert torch.equal(small.lm_head.integers(), plain.lm_head.integers())
@@ -218,45 +206,27 @@ def test_killed_outright_it_goes_on_exactly(tokens, tmp_path: Path, tiny_tokeniz
     """SIGKILL, in another process, through the command line; every file's bytes are compared."""
     folder = checkpoint(tmp_path / "source", layers=12, dtype=torch.bfloat16)
     tiny_tokenizer.save_pretrained(folder)
-    for number in range(3):
-        words = " ".join(f"word{(number + i * i) % 17} and" for i in range(200))
-        (tmp_path / f"{number}.txt").write_text(words)
     rest = ["--stream", "--method=gptq", "--group-size=32", "--n-samples=2"]
-    rest += [f"--calibration={tmp_path}"]
+    rest += [f"--calibration={write_words(tmp_path / 'text', 3, 200)}"]
 
-    def command(target: str) -> list[str]:
-        return ["quantize", str(folder), str(tmp_path / target), *rest]
+    def command(target: str) -> list[object]:
+        return ["quantize", folder, tmp_path / target, *rest]
 
-    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    with subprocess.Popen(
-        [sys.executable, "-m", "shrinkkit", *command("cut")],
-        env=os.environ | threads,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        deadline = time.monotonic() + 120
-        while Unfinished(tmp_path / "cut.partial").done() < 2:
-            assert process.poll() is None, process.stderr.read()
-            assert time.monotonic() < deadline, "no two blocks in two minutes"
-            time.sleep(0.005)
-        os.kill(process.pid, signal.SIGKILL)
+    threads = str(torch.get_num_threads())
+    with start_python("-m", "shrinkkit", *command("cut"), OMP_NUM_THREADS=threads) as process:
+        kill_once(process, lambda: Unfinished(tmp_path / "cut.partial").done() >= 2)
     assert 2 <= Unfinished(tmp_path / "cut.partial").done() < 12
     assert not (tmp_path / "cut").exists()
 
     for target in ("cut", "whole"):
-        done = CliRunner().invoke(cli.app, command(target))
-        assert done.exit_code == 0, done.output
-    assert "MiB" in done.output
+        assert "MiB" in succeed(*command(target))
     assert digests(tmp_path / "cut") == digests(tmp_path / "whole")
     assert (
         load_tokenizer(tmp_path / "cut")("words")["input_ids"]
         == (tiny_tokenizer("words")["input_ids"])
     )
 
-    other = CliRunner().invoke(cli.app, [*command("cut"), "--bits=3"])
-    assert other.exit_code == 1
-    assert "bits was 4 and is 3" in other.output
+    refuse("bits was 4 and is 3", *command("cut"), "--bits=3")
 
 
 def test_memory_does_not_grow_with_the_blocks(tokens, tmp_path: Path, monkeypatch) -> None:
@@ -324,10 +294,7 @@ def test_a_finished_target_is_replaced_at_the_end(source: Path, tokens, tmp_path
     assert load(target).model.layers[0].mlp.up_proj.format.bits == 3
 
 
-def test_what_others_wrote_is_left_alone(source: Path, tokens, tmp_path: Path) -> None:
-    notes = tmp_path / "notes"
-    notes.mkdir()
-    (notes / "thesis.txt").write_text("mine")
+def test_what_others_wrote_is_left_alone(source: Path, tokens, notes, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not written by shrinkkit"):
         gptq_checkpoint(source, notes, tokens, **GRID, restart=True)
     shutil.copytree(notes, tmp_path / "small.partial")
@@ -361,10 +328,10 @@ def test_notes_survive_an_interruption(source: Path, tmp_path: Path) -> None:
         gptq_checkpoint(source, tmp_path / "other", window, **GRID)
 
 
-def drop(name: str) -> Callable[[Path], None]:
+def spoil_tensors(change: Callable[[dict[str, torch.Tensor]], None]) -> Callable[[Path], None]:
     def spoil(folder: Path) -> None:
         tensors = load_file(folder / "model.safetensors")
-        del tensors[name]
+        change(tensors)
         save_file(tensors, folder / "model.safetensors", {"format": "pt"})
 
     return spoil
@@ -382,17 +349,11 @@ def pickle_it(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
 
-def put_nan(folder: Path) -> None:
-    tensors = load_file(folder / "model.safetensors")
-    tensors["lm_head.weight"][200, 3] = float("nan")
-    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-
-
 @pytest.mark.parametrize(
     ("spoil", "error", "words"),
     [
         pytest.param(
-            drop("model.layers.1.mlp.up_proj.weight"),
+            spoil_tensors(lambda tensors: tensors.pop("model.layers.1.mlp.up_proj.weight")),
             AssetError,
             r"lacks 1 tensors that LlamaForCausalLM needs, model\.layers\.1\.mlp\.up_proj",
             id="a tensor missing",
@@ -424,7 +385,12 @@ def put_nan(folder: Path) -> None:
             "holds no model",
             id="no config",
         ),
-        pytest.param(put_nan, InputError, "Layer lm_head, rows from 0 on.*1 NaN", id="NaN in head"),
+        pytest.param(
+            spoil_tensors(lambda tensors: tensors["lm_head.weight"][200, 3].fill_(float("nan"))),
+            InputError,
+            "Layer lm_head, rows from 0 on.*1 NaN",
+            id="NaN in head",
+        ),
     ],
 )
 def test_bad_checkpoints(spoil, error, words: str, source: Path, tokens, tmp_path: Path) -> None:
@@ -454,9 +420,7 @@ def test_bad_arguments(source: Path, tokens, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="quantized already"):
         gptq_checkpoint(small, tmp_path / "twice", tokens, **GRID)
     for wrong in (["--stream"], ["--method=gptq", "--restart"]):
-        done = CliRunner().invoke(cli.app, ["quantize", str(source), str(target), *wrong])
-        assert done.exit_code == 1
-        assert "--stream needs --method gptq" in done.output
+        refuse("--stream needs --method gptq", "quantize", source, target, *wrong)
 
 
 def test_the_embedding_answers_as_before(source: Path, tokens) -> None:

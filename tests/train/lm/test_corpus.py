@@ -14,6 +14,8 @@ from shrinkkit.sources.articles import Article
 from shrinkkit.train.lm import Corpus, read_corpus, train_tokenizer, unwrap
 from shrinkkit.train.lm.corpus import END, split_held_out
 
+ABC = [Article(f"{name}.txt", name) for name in "abc"]
+
 
 def test_wrapped_prose_is_joined_and_verse_is_not() -> None:
     wrapped = (
@@ -37,8 +39,7 @@ def test_held_out_files_are_the_first_in_the_order_of_their_hash() -> None:
 
 
 def test_held_out_by_name() -> None:
-    articles = [Article(f"{name}.txt", name) for name in "abc"]
-    kept, aside = split_held_out(articles, ["b.txt"])
+    kept, aside = split_held_out(ABC, ["b.txt"])
     assert [a.title for a in kept] == ["a.txt", "c.txt"]
     assert [a.title for a in aside] == ["b.txt"]
 
@@ -54,9 +55,8 @@ def test_held_out_by_name() -> None:
     ],
 )
 def test_impossible_held_out(held_out: object, words: str) -> None:
-    articles = [Article(f"{name}.txt", name) for name in "abc"]
     with pytest.raises(InputError, match=words):
-        split_held_out(articles, held_out)
+        split_held_out(ABC, held_out)
 
 
 def test_the_tokenizer_writes_any_text_and_gives_it_back() -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,24 +14,14 @@ from shrinkkit.sources.assets import shipped_models
 from shrinkkit.surgery.parts import find_linears
 from shrinkkit.system.files import data_dir, sha256_of
 from shrinkkit.train.lm import PRESETS
+from tools import storybook_card
 
 NAMES = ("storybook", "storybook-small")
-TOOLS = Path(__file__).parents[3] / "tools"
 
 
 @pytest.fixture(scope="module")
 def table():
     return load_results("storybook").set_index("model")
-
-
-@pytest.fixture(scope="module")
-def cards():
-    """The module that writes the cards."""
-    spec = importlib.util.spec_from_file_location("storybook_card", TOOLS / "storybook_card.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_both_are_there() -> None:
@@ -114,10 +101,10 @@ def test_the_stories_are_its_own(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_card_is_written_from_the_records(name: str, cards) -> None:
+def test_the_card_is_written_from_the_records(name: str) -> None:
     folder = data_dir() / name
     text = (folder / "README.md").read_text(encoding="utf-8")
-    assert text == cards.card(name, folder)
+    assert text == storybook_card.card(name, folder)
     assert (folder / "curve.png").stat().st_size > 10_000
     for question in ("Who made it", "from what", "How", "What it is not for"):
         assert question in text

@@ -5,10 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -23,16 +19,13 @@ from shrinkkit.train.lm import Corpus, Run, Settings, train_lm, training_speed
 from shrinkkit.train.lm.build import new_model
 from shrinkkit.train.lm.state import latest
 from shrinkkit.train.lm.train import new_accelerator, train_step
+from tests.processes import kill_once, run_python, start_python
+from tests.tiny import same_tensors
 
 
 @pytest.fixture(scope="module")
 def finished(corpus: Corpus, settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return train_lm(corpus, settings, tmp_path_factory.mktemp("finished"), judge_every=4)
-
-
-def same_weights(one: torch.nn.Module, other: torch.nn.Module) -> bool:
-    mine, theirs = one.state_dict(), other.state_dict()
-    return mine.keys() == theirs.keys() and all(mine[k].equal(theirs[k]) for k in mine)
 
 
 class Interrupted(Exception):
@@ -66,7 +59,7 @@ def test_a_run_says_what_it_did(finished: Run, corpus: Corpus, settings: Setting
 
 
 def test_the_saved_model_is_the_trained_one(finished: Run, corpus: Corpus) -> None:
-    assert same_weights(load_model(finished.folder), finished.model)
+    assert same_tensors(load_model(finished.folder), finished.model)
     text = "The old queen sang about the river"
     assert load_tokenizer(finished.folder)(text)["input_ids"] == corpus.tokenizer(text)["input_ids"]
     names = {path.name for path in finished.folder.iterdir()}
@@ -74,12 +67,12 @@ def test_the_saved_model_is_the_trained_one(finished: Run, corpus: Corpus) -> No
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl"))]
 
 
-def test_the_same_settings_give_the_same_weights(
+def test_the_same_settings_give_the_same_tensors(
     finished: Run, corpus: Corpus, settings: Settings, tmp_path: Path
 ) -> None:
-    assert same_weights(train_lm(corpus, settings, tmp_path).model, finished.model)
+    assert same_tensors(train_lm(corpus, settings, tmp_path).model, finished.model)
     other = train_lm(corpus, settings.with_(seed=1), tmp_path / "other")
-    assert not same_weights(other.model, finished.model)
+    assert not same_tensors(other.model, finished.model)
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
@@ -94,7 +87,7 @@ def test_an_interrupted_run_goes_on_exactly(
     first = []
     resumed = train_lm(corpus, settings, tmp_path / "cut", save_every=3, on_step=first.append)
     assert first[0]["step"] == 7
-    assert same_weights(resumed.model, whole.model)
+    assert same_tensors(resumed.model, whole.model)
     losses = [[row["loss"] for row in run.curve] for run in (whole, resumed)]
     assert losses[0] == losses[1]
     assert [path.name for path in (tmp_path / "cut").glob("checkpoint*")] == ["checkpoint-000012"]
@@ -107,23 +100,17 @@ def test_killed_outright_it_goes_on_exactly(
     """SIGKILL, in another process, through the command line; the file's bytes are compared."""
     fields = ("hidden", "layers", "heads", "kv_heads", "intermediate", "vocab_size", "seq_len")
     shape = [f"--{name.replace('_', '-')}={getattr(settings, name)}" for name in fields]
-    command = [sys.executable, "-m", "shrinkkit", "train-lm", str(story_folder), *shape]
-    command += ["--preset=tiny", "--steps=60", "--batch-size=4", "--save-every=1"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    command = ["-m", "shrinkkit", "train-lm", story_folder, *shape]
+    command += ["--preset=tiny", "--steps=60", "--batch-size=4", "--save-every=1", "--out"]
 
-    with subprocess.Popen([*command, "--out", str(tmp_path / "cut")], **quiet) as process:
-        deadline = time.monotonic() + 120
-        while latest(tmp_path / "cut") is None:
-            assert process.poll() is None, process.stderr.read()
-            assert time.monotonic() < deadline, "no checkpoint in two minutes"
-            time.sleep(0.005)
-        os.kill(process.pid, signal.SIGKILL)
+    with start_python(*command, tmp_path / "cut") as process:
+        kill_once(process, lambda: latest(tmp_path / "cut") is not None)
     killed_at = json.loads((latest(tmp_path / "cut") / "state.json").read_text())["step"]
     assert killed_at < 60
     assert not (tmp_path / "cut" / "model").exists()
 
     for folder in ("cut", "whole"):
-        subprocess.run([*command, "--out", str(tmp_path / folder)], check=True, **quiet)
+        assert run_python(*command, tmp_path / folder).returncode == 0
     files = [tmp_path / folder / "model" / "model.safetensors" for folder in ("cut", "whole")]
     assert files[0].read_bytes() == files[1].read_bytes()
 
@@ -134,7 +121,7 @@ def test_a_finished_run_is_not_trained_again(
     steps = []
     again = train_lm(corpus, settings, finished.folder.parent, on_step=steps.append)
     assert steps == []
-    assert same_weights(again.model, finished.model)
+    assert same_tensors(again.model, finished.model)
     assert again.bits_per_byte == finished.bits_per_byte
 
 

@@ -129,6 +129,8 @@ def find_linears(
 def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
     """Put `module` where `name` stands in the model.
 
+    name: as `model.named_modules()` gives it; of a module that stands in several places, that is
+        the first.
     Raises InputError for a name that the model does not have, with near matches.
 
     >>> model = nn.Sequential(nn.Linear(2, 2))
@@ -136,11 +138,20 @@ def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
     >>> model[0]
     Identity()
     """
-    names = [existing for existing, _ in model.named_modules()]
-    if name not in names or not name:
+    if not name or name != _first_name(model, name):
+        names = [existing for existing, _ in model.named_modules()]
         raise InputError(f"The model has no module named {name!r}.{did_you_mean(name, names)}")
     parent, _, leaf = name.rpartition(".")
     setattr(model.get_submodule(parent), leaf, module)
+
+
+def _first_name(model: nn.Module, name: str) -> str | None:
+    """Return what `named_modules` calls the module at `name`, or None where there is no module."""
+    try:
+        found = model.get_submodule(name)
+    except AttributeError:
+        return None
+    return next((first for first, module in model.named_modules() if module is found), None)
 
 
 def decoder_blocks(model: nn.Module) -> dict[str, nn.Module]:

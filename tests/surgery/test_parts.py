@@ -78,6 +78,18 @@ def test_replace_names_near_matches(tiny_llama):
         replace_module(model, "model.layers.0.mlp.up_prj", nn.Identity())
 
 
+def test_replace_takes_a_shared_module_by_its_first_name_alone():
+    shared = nn.Sequential(nn.Linear(2, 2))
+    model = nn.ModuleDict({"first": shared, "second": shared})
+    for name in ("second", "second.0", "", "first.weight", "first..0"):
+        with pytest.raises(InputError, match="no module named"):
+            replace_module(model, name, nn.Identity())
+    replace_module(model, "first.0", nn.Identity())
+    assert isinstance(model["second"][0], nn.Identity)  # it is the same parent
+    replace_module(model, "first", nn.ReLU())
+    assert model["second"] is shared
+
+
 def test_captured_inputs_are_what_the_layer_multiplies(tiny_llama):
     name = "model.layers.1.self_attn.o_proj"
     layer, outputs = tiny_llama.get_submodule(name), []

@@ -91,3 +91,14 @@ def test_require_finite_counts(dtype: torch.dtype) -> None:
 def test_require_finite_takes_integers_and_nothing() -> None:
     require_finite("q", torch.arange(4))
     require_finite("empty", torch.empty(0))
+
+
+def test_require_finite_is_not_misled_by_the_sum_of_the_elements() -> None:
+    large = torch.full((4,), 3e38)  # finite, but their sum is not
+    assert require_finite("weight", large) is large
+    require_finite("half", torch.full((9,), 6e4, dtype=torch.float16))
+    require_finite("weight", torch.ones(3).to(torch.float8_e5m2))  # has no sum
+    with pytest.raises(InputError, match="0 NaN and 2 infinite"):  # their sum is NaN
+        require_finite("weight", torch.tensor([float("inf"), 1.0, float("-inf")]))
+    with pytest.raises(InputError, match="1 NaN and 0 infinite"):
+        require_finite("weight", torch.tensor([3e38, 3e38, float("nan")]))

@@ -151,6 +151,7 @@ def _is_packed_layer(module: nn.Module) -> bool:
 def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
     """Put `module` where `name` stands in the model, under all names that the old one has there.
 
+    name: one of `model.named_modules()`, or another one of the same module.
     Raises InputError for a name that the model does not have, with near matches.
 
     >>> model = nn.Sequential(nn.Linear(2, 2))

@@ -78,6 +78,18 @@ def test_replace_names_near_matches(tiny_llama):
         replace_module(model, "model.layers.0.mlp.up_prj", nn.Identity())
 
 
+def test_replacing_a_shared_module_replaces_it_under_all_of_its_names():
+    shared = nn.Sequential(nn.Linear(2, 2))
+    model = nn.ModuleDict({"first": shared, "second": shared})
+    for name in ("third", "", "first.weight", "first..0"):
+        with pytest.raises(InputError, match="no module named"):
+            replace_module(model, name, nn.Identity())
+    replace_module(model, "second.0", nn.Identity())
+    assert isinstance(model["first"][0], nn.Identity)  # it is the same parent
+    replace_module(model, "first", new := nn.ReLU())
+    assert model["first"] is model["second"] is new
+
+
 def test_captured_inputs_are_what_the_layer_multiplies(tiny_llama):
     name = "model.layers.1.self_attn.o_proj"
     layer, outputs = tiny_llama.get_submodule(name), []

@@ -154,9 +154,10 @@ def quantize(
     scale = expand(scale, weight.shape, fmt)
     if fmt.code is not None:
         bounds = code_bounds(fmt).to(weight.device)
-        return torch.bucketize((weight / scale).contiguous(), bounds).to(torch.uint8)
-    q = (weight / scale).round() + expand(zero_point, weight.shape, fmt)
-    return q.clamp(fmt.qmin, fmt.qmax).to(torch.int8 if fmt.symmetric else torch.uint8)
+        nearest = torch.bucketize((weight / scale).contiguous(), bounds, out_int32=True)
+        return nearest.to(torch.uint8)
+    q = (weight / scale).round_().add_(expand(zero_point, weight.shape, fmt))
+    return q.clamp_(fmt.qmin, fmt.qmax).to(torch.int8 if fmt.symmetric else torch.uint8)
 
 
 def dequantize(

@@ -112,7 +112,8 @@ class _Lane:
         gone -= gone % self.group_size if self.waits else 0
         if gone:
             rows = gone * self.window.shape[-1] // self.group_size if self.waits else gone
-            self.packed = self.packed.tensors(lambda x: x[:, :, rows:].clone())
+            left = self.packed.tensors(lambda x: x[:, :, rows:].clone())
+            self.packed = left if left.codes.shape[2] else None
         if self.n_packed == 0 and not self.waits:
             self.window = self.window[:, :, -n:].clone() if n else self.window[:, :, :0]
 

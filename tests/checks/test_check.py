@@ -13,8 +13,8 @@ import torch
 from IPython.core.interactiveshell import InteractiveShell
 
 from shrinkkit.checks import check, exercises, rooms
-from shrinkkit.checks.compare import Wrong, close, describe, must
-from shrinkkit.checks.judge import Attempt, Exercise, explained, judged
+from shrinkkit.checks.compare import close, describe, must
+from shrinkkit.checks.judge import Attempt, Exercise, judged
 from shrinkkit.checks.mistakes import Mistakes
 from shrinkkit.errors import CheckFailed, InputError
 
@@ -226,8 +226,8 @@ def told(answer: Callable) -> str:
     exercise = Exercise(judge, (), mistakes)
     try:
         judged(exercise, [answer])
-    except Wrong as failed:
-        return str(explained(exercise, failed))
+    except CheckFailed as failed:
+        return str(failed)
     return ""
 
 

@@ -24,6 +24,7 @@ from shrinkkit.errors import CheckFailed
 # IPython, its kernel and debuggers put their own here, and no sum needs them.
 NOTEBOOKS_OWN = {"input", "print", "open", "exit", "quit", "help", "breakpoint", "_", "display"}
 NOTEBOOKS_OWN |= {"__import__", "__build_class__", "copyright", "credits", "license"}
+SETTINGS = {"manual_seed", "seed", "load", "save", "compile"}  # torch itself wraps one of them late
 NAMESPACES: dict[str, ModuleType | type] = {
     "torch": torch,
     "torch.Tensor": torch.Tensor,
@@ -39,7 +40,7 @@ NAMESPACES: dict[str, ModuleType | type] = {
 def _noted(namespace: ModuleType | type) -> dict[str, Any]:
     """Return what a namespace's names stand for, those that a class inherits included."""
     owners = reversed(namespace.__mro__) if isinstance(namespace, type) else (namespace,)
-    left_out = NOTEBOOKS_OWN if namespace is builtins else ()
+    left_out = NOTEBOOKS_OWN if namespace is builtins else SETTINGS
     return {
         name: value
         for owner in owners

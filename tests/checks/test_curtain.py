@@ -345,6 +345,7 @@ def test_a_learners_decorator_of_torch_is_no_copy() -> None:
     check("quant.rtn", answer)
 
 
+@pytest.mark.slow
 def test_libraries_that_load_late_are_let_in() -> None:
     """In a process of its own: matplotlib and transformers are loaded inside the call."""
     code = (

@@ -1,0 +1,354 @@
+"""`close` and `compare`: what passes, what is said first, and that nothing makes them crash."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shrinkkit.checks import check
+from shrinkkit.checks.compare import Part, close, compare, describe, must, several
+from shrinkkit.checks.judge import Attempt
+from shrinkkit.errors import CheckFailed
+
+EXAMPLE = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+
+
+def failure_of(actual: object, expected: object = EXAMPLE, **options: object) -> str:
+    with pytest.raises(CheckFailed) as failure:
+        close(actual, expected, "the weight", "Look here.", **options)
+    return str(failure.value)
+
+
+@pytest.mark.parametrize(
+    ("actual", "says"),
+    [
+        pytest.param([[1, 2], [3, 4]], "a list was returned. Look here.", id="type"),
+        pytest.param(EXAMPLE[0], "shape [2], and should have [2, 2]. Look here.", id="shape"),
+        pytest.param(EXAMPLE.int(), "torch.int32, and should be floating point", id="dtype"),
+        pytest.param(EXAMPLE + 0j, "is complex", id="complex"),
+        pytest.param(
+            EXAMPLE / 0, "holds 4 NaN or infinite value(s), the first at [0, 0]", id="inf"
+        ),
+        pytest.param(
+            EXAMPLE.clamp(max=3),
+            "wrong in 1 of 4 values: at [1, 1] it is 3, and should be 4. Look here.",
+            id="value",
+        ),
+    ],
+)
+def test_close_names_the_first_difference(actual: object, says: str) -> None:
+    assert says in failure_of(actual)
+
+
+def test_close_asks_for_the_exact_dtype_where_told() -> None:
+    says = failure_of(EXAMPLE.double(), dtype=torch.float32)
+    assert "dtype torch.float64, and should have torch.float32" in says
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bool])
+def test_close_asks_for_integers(dtype: torch.dtype) -> None:
+    assert "integer dtype such as torch.int32" in failure_of(
+        torch.ones(2, dtype=dtype), torch.ones(2, dtype=torch.int64)
+    )
+
+
+def test_close_takes_any_integer_dtype_and_any_float_dtype() -> None:
+    for dtype in (torch.uint8, torch.int16, torch.int64):
+        close(torch.ones(2, dtype=dtype), torch.ones(2, dtype=torch.int8), "the zero point")
+    for dtype in (torch.bfloat16, torch.float64):
+        close(EXAMPLE.to(dtype), EXAMPLE, "the weight")
+
+
+@pytest.mark.parametrize("actual", [2, 2.0, torch.tensor(2.0), torch.tensor(2)])
+def test_close_takes_one_number_in_many_forms(actual: object) -> None:
+    close(actual, 2.0, "the memory")
+
+
+@pytest.mark.parametrize("actual", [True, "2", [2.0], torch.tensor([2.0]), None])
+def test_close_refuses_what_is_not_one_number(actual: object) -> None:
+    assert "should be one number" in failure_of(actual, 2.0)
+
+
+def test_close_on_numbers_says_both() -> None:
+    assert "The weight is 3, and should be 2. Look here." in failure_of(3, 2.0)
+    assert "NaN" in failure_of(float("nan"), 2.0)
+
+
+def test_must() -> None:
+    must(True, "never shown")
+    with pytest.raises(CheckFailed, match=r"^shown$"):
+        must(False, "shown")
+
+
+def test_describe_shortens() -> None:
+    assert describe([1, torch.zeros(2)]) == "list of 2 (1, float32 [2])"
+    assert describe(range(3)) == "range"
+    assert describe([0] * 9) == "list of 9 (0, 0, 0, 0, …)"
+
+
+# ---------------------------------------------------------------------- what a result may be
+
+
+class Fake(torch.Tensor):
+    """A tensor that equals everything."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        return torch.tensor(True)
+
+
+class Liar(float):
+    shape = ()
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __float__(self) -> float:
+        return 2.0
+
+
+class Double(np.float64):
+    def __float__(self) -> float:
+        return 2.0
+
+
+def test_a_tensor_of_a_class_of_ones_own_is_refused() -> None:
+    says = failure_of(torch.zeros(2, 2).as_subclass(Fake))
+    assert "should be a torch tensor of shape [2, 2], but a Fake was returned" in says
+    assert "but a ndarray was returned" in failure_of(EXAMPLE.numpy())
+
+
+def test_a_parameter_and_a_tensor_with_a_graph_are_tensors() -> None:
+    close(torch.nn.Parameter(EXAMPLE), EXAMPLE, "the weight")
+    close(EXAMPLE.clone().requires_grad_() * 1, EXAMPLE, "the weight")
+
+
+def test_a_tensor_is_not_read_through_its_attributes() -> None:
+    wrong = torch.zeros(2, 2)
+    for name in ("double", "detach", "to", "numpy", "clone", "cpu"):
+        setattr(wrong, name, lambda *_, **__: EXAMPLE)
+    assert "wrong in 4 of 4 values" in failure_of(wrong)
+
+
+@pytest.mark.parametrize("number", [Liar(7), Double(7)])
+def test_a_number_of_a_class_of_ones_own_is_refused(number: float) -> None:
+    assert f"but {type(number).__name__} was returned" in failure_of(number, 2.0)
+
+
+@pytest.mark.parametrize(
+    "number", [4, np.int32(4), torch.tensor(4), torch.tensor(4, dtype=torch.uint8)]
+)
+def test_a_whole_number_has_an_exact_type(number: object) -> None:
+    close(number, 4, "the count", whole=True)
+    assert "should be 5" in failure_of(number, 5, whole=True)
+
+
+@pytest.mark.parametrize(
+    "number", [4.0, np.float32(4), torch.tensor(4.0), True, torch.tensor(True)]
+)
+def test_a_float_is_no_whole_number(number: object) -> None:
+    assert "should be a whole number (an int)" in failure_of(number, 4, whole=True)
+
+
+def test_integers_have_to_be_equal() -> None:
+    says = failure_of(torch.tensor([1_000_001]), torch.tensor([1_000_000]))
+    assert "it is 1000001, and should be 1000000" in says
+
+
+def test_a_tolerance_may_differ_from_place_to_place() -> None:
+    atol = np.array([[1e-3, 0.0], [0.0, 0.0]])
+    off = EXAMPLE + torch.tensor([[5e-4, 0.0], [0.0, 0.0]])
+    close(off, EXAMPLE, "the weight", rtol=0, atol=atol)
+    assert "at [0, 0]" in failure_of(off, rtol=0, atol=atol[::-1])
+
+
+def test_the_truth_may_be_a_function() -> None:
+    close(EXAMPLE, lambda: EXAMPLE.numpy(), "the weight")
+    assert "should be 4" in failure_of(3, lambda: 4)
+
+
+# ------------------------------------------------------------------------------ several results
+
+TWO = (Part("the ready keys"), Part("the window"))
+
+
+def halves(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return x[:1], x[1:]
+
+
+def compared(answer: object) -> str:
+    """Judge a function that halves; return what its author is told, empty where it is right."""
+    case = (np.arange(6.0).reshape(3, 2),)
+    try:
+        compare(Attempt(answer, "halve"), halves, case, *TWO, call="return ready, window")
+    except CheckFailed as failed:
+        return str(failed)
+    return ""
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda x: (x[:1], x[1:]),
+        lambda x: [x[:1], x[1:]],
+        lambda x: x.tensor_split([1]),
+        lambda x: x.split([1, 2]),
+    ],
+)
+def test_two_results_come_in_a_tuple_or_a_list(answer: object) -> None:
+    assert compared(answer) == ""
+
+
+def test_torchs_own_pairs_are_tuples() -> None:
+    parts = several(torch.aminmax(torch.arange(3)), 2, "return low, high")
+    assert parts == (torch.tensor(0), torch.tensor(2))
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (lambda x: (part for part in (x[:1], x[1:])), "but a generator was returned, which is no"),
+        (lambda x: {"ready": x[:1], "window": x[1:]}, "without names, but a dict was returned"),
+        (lambda x: x[:2], "but one tensor was returned (float64 [2, 2])"),
+        (lambda x: (x[:1], x[1:], 3), "but 3 came back: tuple of 3 (float64 [1, 2],"),
+        (lambda x: map(abs, (x[:1], x[1:])), "but a map was returned"),
+        (lambda x: 7, "but 7 was returned"),
+        (lambda x: (x[1:], x[:1]), "The two results are swapped: `return ready, window`."),
+        (lambda x: (x[:1], 2 * x[1:]), "The window is wrong in 4 of 4 values"),
+    ],
+    ids=["generator", "dict", "tensor", "three", "map", "number", "swapped", "second wrong"],
+)
+def test_what_is_no_pair_is_told(answer: object, says: str) -> None:
+    assert says in compared(answer)
+
+
+def test_the_truth_is_worked_out_afterwards_from_inputs_of_its_own() -> None:
+    order = []
+
+    def answer(x: torch.Tensor) -> torch.Tensor:
+        order.append("answer")
+        names, frame = set(), sys._getframe().f_back
+        while frame is not None:
+            names |= set(frame.f_locals)
+            frame = frame.f_back
+        assert not names & {"right", "expected"}
+        return x + 1
+
+    def truth(x: np.ndarray) -> np.ndarray:
+        order.append("truth")
+        return x + 1
+
+    compare(Attempt(answer, "add"), truth, (np.zeros(3),), Part("the sum"))
+    assert order == ["answer", "answer", "truth"]  # called again, with the same arguments
+
+    def spoils(x: torch.Tensor) -> torch.Tensor:
+        return x.zero_()
+
+    with pytest.raises(CheckFailed, match="in place"):
+        compare(Attempt(spoils, "spoil"), lambda x: x * 0, (np.ones(3),), Part("the zeros"))
+
+
+# ------------------------------------------------------------------------------ odd results
+
+
+def special_tensors() -> list[torch.Tensor]:
+    """Make tensors that hold their values otherwise, or hold none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some of these kinds are new or old
+        return [
+            torch.eye(2).to_sparse(),
+            torch.eye(2).to_sparse_csr(),
+            torch.eye(2, device="meta"),
+            torch.quantize_per_tensor(torch.eye(2), 0.1, 0, torch.qint8),
+            torch.nested.nested_tensor([torch.ones(2), torch.ones(1)]),
+            torch.ones(2, 2, requires_grad=True) * 2,
+            torch.ones(2, 2, dtype=torch.complex64).conj(),
+            torch.ones(1).expand(10**6, 10**6),
+            torch.nn.Parameter(torch.eye(2)),
+            torch.nn.UninitializedParameter(),
+            torch.empty(2, 2, dtype=torch.bits8),
+            torch.zeros(2, 2).as_subclass(Fake),
+        ]
+
+
+def odd_tensors() -> st.SearchStrategy:
+    """Draw tensors of any shape and dtype, with NaN, and some that hold no values."""
+    shape = st.lists(st.integers(0, 3), max_size=4)
+    dtypes = [torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.bool, torch.uint8]
+    dtypes += [torch.int8, torch.int64, torch.complex64, torch.float8_e4m3fn, torch.uint16]
+    made = st.builds(
+        lambda shape, dtype, fill: torch.full(shape, fill).to(dtype),
+        shape,
+        st.sampled_from(dtypes),
+        st.sampled_from([0.0, 1.0, float("nan"), float("inf")]),
+    )
+    special = special_tensors()  # some of which cannot be printed, so not `sampled_from`
+    return st.one_of(made, st.integers(0, len(special) - 1).map(lambda place: special[place]))
+
+
+def odd_results() -> st.SearchStrategy:
+    """Draw what a function may return: anything, also inside of lists, tuples and dicts."""
+    itself: list = []
+    itself.append(itself)
+    plain = st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(),
+        st.complex_numbers(),
+        st.text(),
+        st.binary(max_size=4),
+        st.fractions(),
+        st.builds(iter, st.just([1, 2])),
+        st.integers(300, 5000).map(lambda digits: 10**digits),  # more than a float holds, or prints
+        st.sampled_from([object(), object, len, range(2), "x" * 10**6]),
+        st.sampled_from(
+            [np.eye(2), np.float32(2), np.array(2), np.array("a"), np.datetime64("NaT")]
+        ),
+        st.sampled_from([itself, Liar(1), Double(1), lambda: 1, np.array([None, 1])]),
+        odd_tensors(),
+    )
+    return st.recursive(
+        plain,
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=3),
+            st.tuples(inner, inner),
+            st.dictionaries(st.text(max_size=2), inner, max_size=2),
+        ),
+        max_leaves=4,
+    )
+
+
+RIGHT = [EXAMPLE.numpy(), EXAMPLE.long().numpy(), np.zeros((0, 3)), np.array([True]), 2.0, 3]
+
+
+@settings(deadline=None, max_examples=400)
+@given(result=odd_results(), right=st.sampled_from(RIGHT), whole=st.booleans())
+def test_nothing_that_is_returned_makes_a_comparison_crash(result, right, whole) -> None:
+    """Only CheckFailed comes out of `Attempt`, `close` and `compare`, alone and as a pair."""
+    whole = whole and right == 3
+    attempt = Attempt(lambda x: result, "answer")
+    part = Part("the result", whole=whole)
+    for parts in ((part,), (part, Part("the rest"))):
+        with contextlib.suppress(CheckFailed):
+            truths = right if len(parts) == 1 else (right, right)
+            compare(attempt, lambda x, truths=truths: truths, (EXAMPLE.numpy(),), *parts)
+
+
+@settings(deadline=None, max_examples=150)
+@given(result=odd_results())
+def test_nothing_that_is_returned_makes_a_check_crash(result) -> None:
+    """Known mistakes are compared with odd results, too."""
+    for name in ("kv.add_keys", "kv.cache_bytes", "kv.round_keys", "gptq.hessian"):
+        with pytest.raises(CheckFailed):
+            check(name, lambda *case: result)

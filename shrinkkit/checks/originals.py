@@ -52,7 +52,7 @@ def _noted(namespace: ModuleType | type) -> dict[str, Any]:
 
 
 NOTED = {title: _noted(namespace) for title, namespace in NAMESPACES.items()}
-OWN = {title: frozenset(vars(namespace)) for title, namespace in NAMESPACES.items()}
+OWN = {title: NOTED[title].keys() & vars(space).keys() for title, space in NAMESPACES.items()}
 
 
 def put_back() -> list[str]:
@@ -61,7 +61,7 @@ def put_back() -> list[str]:
     for title, namespace in NAMESPACES.items():
         noted, now, own = NOTED[title], vars(namespace), OWN[title]
         changed = [n for n, value in now.items() if noted.get(n, value) is not value]
-        changed += [n for n in own if n in noted and n not in now]
+        changed += own - now.keys()
         for name in changed:
             if name in own:
                 setattr(namespace, name, noted[name])

@@ -13,6 +13,7 @@ and values, in this order, because the first of these that is wrong explains the
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -72,7 +73,9 @@ def compare(
     Raises CheckFailed at the first difference.
     """
     is_first = this_run().place == 0
+    kept = pickle.dumps((case, parts))  # bytes: nothing that the call may reach can change them
     got = attempt(*(map(as_given, case) if given is None else given))
+    case, parts = pickle.loads(kept)
     results = several(got, len(parts), call) if len(parts) > 1 else (got,)
     right = (None,) * len(parts)
     if not this_run().replays:  # a known mistake is not compared with the truth

@@ -15,7 +15,8 @@ The curtain is up while a judge draws inputs and works out truths.
 
 This keeps honest people from going astray, and it is no lock. It runs in the learner's process:
 whoever copies a source into a string beforehand, reads it from another process, leaves a thread, a
-trace function or one of torch's modes behind, or changes this module can still cheat.
+trace function or one of torch's modes behind, or changes what the checks are made of can still
+cheat.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 `torch.isclose = lambda *args, **kwargs: torch.tensor(True)` in a cell would make every comparison
 pass, here and for the rest of the session. So the names of these namespaces are noted when the
 checks are imported. Before a check and after every call of a learner's function they are compared
-(3,000 names take less than a millisecond), put back where they differ, and told.
+(3,000 names in a tenth of a millisecond), put back where they differ, and told.
 
 Only names that were there are looked at, and of these only functions and types: a library that
 adds a name, or loads a submodule late, is no one's mistake.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import builtins
 import math
+from operator import is_not
 from types import ModuleType
 from typing import Any
 
@@ -52,21 +53,25 @@ def _noted(namespace: ModuleType | type) -> dict[str, Any]:
 
 
 NOTED = {title: _noted(namespace) for title, namespace in NAMESPACES.items()}
-OWN = {title: NOTED[title].keys() & vars(space).keys() for title, space in NAMESPACES.items()}
+# The namespaces themselves, and which of the noted names they hold and which they inherit.
+NOW = {title: vars(namespace) for title, namespace in NAMESPACES.items()}
+OWN = {title: [name for name in noted if name in NOW[title]] for title, noted in NOTED.items()}
+VALUES = {title: [NOTED[title][name] for name in names] for title, names in OWN.items()}
+INHERITED = {title: noted.keys() - NOW[title].keys() for title, noted in NOTED.items()}
+any_, map_ = any, map  # as they were: those of builtins may be among what was replaced
 
 
 def put_back() -> list[str]:
     """Put back every name that stands for something else now; return their full names."""
     found = []
     for title, namespace in NAMESPACES.items():
-        noted, now, own = NOTED[title], vars(namespace), OWN[title]
-        changed = [n for n, value in now.items() if noted.get(n, value) is not value]
-        changed += own - now.keys()
-        for name in changed:
-            if name in own:
+        now, noted = NOW[title], NOTED[title]
+        if any_(map_(is_not, map_(now.get, OWN[title]), VALUES[title])):
+            for name in [name for name in OWN[title] if now.get(name) is not noted[name]]:
                 setattr(namespace, name, noted[name])
-            else:  # it was inherited
-                delattr(namespace, name)
+                found.append(f"{title}.{name}")
+        for name in INHERITED[title] & now.keys():
+            delattr(namespace, name)
             found.append(f"{title}.{name}")
     return found
 

@@ -31,6 +31,8 @@ PLACES = [
     (math, "sqrt"),
     (builtins, "abs"),
     (builtins, "isinstance"),
+    (builtins, "any"),
+    (builtins, "map"),
 ]
 IDS = [f"{place.__name__}.{name}" for place, name in PLACES]
 

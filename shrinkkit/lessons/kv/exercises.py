@@ -140,7 +140,7 @@ def judge_round_keys(round_keys: Attempt) -> None:
     """Check rounding keys per channel, in whole groups of tokens."""
     for keys, bits, group_size, dtype in chain(keys_cases(), fresh_cases(truths.key_places)):
         part = Part(
-            f"the keys {list(keys.shape)} at {bits} bits in groups of {group_size} tokens",
+            f"the result for keys {list(keys.shape)} at {bits} bits, groups of {group_size}",
             f"{len(keys) % group_size} token(s) wait for a full group here. {STAND_IN}",
             dtype=dtype,
             rtol=0.0,
@@ -155,7 +155,7 @@ def judge_round_values(round_values: Attempt) -> None:
     for values, bits, group_size, dtype in chain(values_cases(), fresh_cases(truths.value_places)):
         short = values.shape[1] % group_size
         part = Part(
-            f"the values {list(values.shape)} at {bits} bits in groups of {group_size} channels",
+            f"the result for values {list(values.shape)} at {bits} bits, groups of {group_size}",
             f"The last group of a token has {short or group_size} channel(s). {STAND_IN}",
             dtype=dtype,
             rtol=0.0,

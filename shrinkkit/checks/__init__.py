@@ -5,32 +5,37 @@
 prints one green line when `rtn` is right, and otherwise raises `CheckFailed` with a message that
 names the likely mistake. It is the same call in JupyterLab, in Colab and under nbgrader.
 
-How a check works: it calls the learner's function on inputs from a seeded generator that the
-notebook has not shown, over several shapes and edge cases, and compares what comes back with the
+How a check works: it calls the learner's function on inputs that the notebook has not shown, over
+several shapes and edge cases and some that are drawn afresh, and compares what comes back with the
 truth from numpy, from torch's own operators or by brute force. The package's own version of the
-function is closed meanwhile (`curtain.py`). "Positive", "not NaN" and "the loss fell" would not be
+function is closed while the learner's runs. "Positive", "not NaN" and "the loss fell" would not be
 checks.
 
-Here is the machinery alone: `judge.py` compares, `mistakes.py` holds the usual wrong answers of an
-exercise, `inputs.py` draws what judges of several lessons use. The exercises stand in the lessons'
-rooms: the part of the name before the dot is the folder in shrinkkit/lessons/, and its
-`exercises.py` has a dict EXERCISES. A new room needs no line anywhere else.
+Here is the machinery alone:
+
+| file | what it does |
+| --- | --- |
+| `judge` | runs a judge, and explains a failure by the known `mistakes` |
+| `attempt` | calls the learner's function: on `copies`, behind the `curtain`, `originals` kept |
+| `compare` | compares a result with the truth; `results` reads it, whatever it is |
+| `inputs`, `run` | cases that are drawn afresh, and the run that has their seed |
+
+The exercises stand in the lessons' rooms: the part of the name before the dot is the folder in
+shrinkkit/lessons/, and its `exercises.py` has a dict EXERCISES. A new room needs no line anywhere
+else.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import sys
 import warnings
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from shrinkkit.checks.compare import Wrong
-from shrinkkit.checks.curtain import unavailable
-from shrinkkit.checks.judge import Exercise, explained, judged
-from shrinkkit.errors import CheckFailed, InputError, near_matches, require_choice
+from shrinkkit.checks.judge import Exercise, judged
+from shrinkkit.errors import CheckFailed, InputError, near_matches, require_choice, require_int
 
 
 def rooms() -> list[str]:
@@ -48,13 +53,16 @@ def exercises(room: str) -> dict[str, Exercise]:
     return import_module(f"shrinkkit.lessons.{room}.exercises").EXERCISES
 
 
-def check(name: str, *functions: Callable) -> None:
+def check(name: str, *functions: Callable, seed: int | None = None) -> None:
     """Judge a learner's answer to one exercise.
 
     name: the exercise, "lesson.exercise".
     functions: the functions that the exercise asks for, themselves (`rtn`, not `rtn(...)`).
+    seed: repeats the cases that another check drew at random; its message names the seed. None
+        draws new ones.
     Prints one line when they are right; returns nothing.
-    Raises CheckFailed with the likely mistake when they are not; InputError for an unknown name.
+    Raises CheckFailed with the likely mistake when they are not; InputError for an unknown name
+    or a seed that is none.
 
     >>> def rtn(weight, bits):
     ...     return weight.round()
@@ -64,17 +72,14 @@ def check(name: str, *functions: Callable) -> None:
     shrinkkit.errors.CheckFailed: quant.rtn is not right yet. ...
     """
     exercise = _find(name)
+    seed = None if seed is None else require_int("seed", seed, 0)
     try:
         _require_functions(name, functions, exercise.takes)
         # Under nbgrader anything on stderr costs the points, so a library's warning must not get
         # there; a learner's own progress bar goes to stdout, where it can be read.
         with warnings.catch_warnings(), contextlib.redirect_stderr(sys.stdout):
             warnings.simplefilter("ignore")
-            try:
-                with unavailable(exercise.hides, map(_innermost, functions)):
-                    judged(exercise, functions)
-            except Wrong as failed:
-                raise explained(exercise, failed) from None
+            judged(exercise, functions, seed)
     except CheckFailed as failure:
         raise _readable(CheckFailed(f"{name} is not right yet. {failure}")) from failure.__cause__
     print(f"\033[32mPassed: {name}\033[0m")
@@ -107,13 +112,6 @@ def _require_functions(name: str, functions: tuple, takes: list[str]) -> None:
             f"This exercise has {len(takes)} function(s) and {len(functions)} were handed in. "
             f"Call {call}."
         )
-
-
-def _innermost(function: Callable) -> Callable:
-    """Look inside functools.partial, so that a wrapped function of the package is recognised."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    return function
 
 
 def _readable(failure: CheckFailed) -> CheckFailed:

@@ -1,231 +1,249 @@
 """Compare what a learner's function returned with the truth, and say what is wrong first.
 
-`close` looks at type, shape, dtype, finiteness and values, in this order, because the first of
-these that is wrong explains the rest. It counts the comparisons of a run, so that a known mistake
-can be judged as far as the one that failed (`judge.explained`).
+    compare(
+        round_keys,                                  # the learner's function, as an `Attempt`
+        truths.round_keys, (keys, bits, group_size), # the truth, and what it is told
+        Part("the rounded keys", "Mind the unfinished group."),
+    )
+
+calls the learner's function, and only then works out the truth, which so can be neither read nor
+spoilt from inside the learner's code. `close` compares one result: type, shape, dtype, finiteness
+and values, in this order, because the first of these that is wrong explains the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextvars import ContextVar
+import pickle
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy import isclose, isfinite
 
+from shrinkkit.checks.inputs import as_given
+from shrinkkit.checks.results import (
+    TENSORS,
+    describe,
+    must,
+    number,
+    several,
+    tensor_values,
+    type_name,
+)
+from shrinkkit.checks.run import RUN, Array, Comparison, Reached, Run, Wrong, this_run
 from shrinkkit.errors import CheckFailed
 
-
-def describe(value: Any) -> str:
-    """Say what an argument is, in a few characters.
-
-    >>> describe(torch.zeros(3, 8)), describe(4)
-    ('float32 [3, 8]', '4')
-    """
-    if isinstance(value, torch.Tensor):
-        return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
-    if isinstance(value, (int, float, str, bool, type(None))):
-        return repr(value)
-    if isinstance(value, (list, tuple)):
-        inside = ", ".join(describe(item) for item in value[:4])
-        return f"{type(value).__name__} of {len(value)} ({inside}{', …' if len(value) > 4 else ''})"
-    return type(value).__name__
+__all__ = ["Part", "close", "compare", "describe", "must", "several"]
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """What `close` was asked to compare, and how closely."""
+class Part:
+    """One result of a learner's function, and how closely it has to meet the truth.
 
-    title: str
-    actual: torch.Tensor
-    expected: torch.Tensor
-    hint: str
-    rtol: float
-    atol: float
+    The fields are those of `close`.
+    """
 
-
-class Wrong(CheckFailed):
-    """A comparison that failed; `place` is its number among those of its run."""
-
-    def __init__(self, message: str, comparison: Comparison, place: int) -> None:
-        super().__init__(message)
-        self.comparison, self.place = comparison, place
+    name: str
+    hint: str = ""
+    dtype: torch.dtype | None = None
+    whole: bool = False
+    rtol: float = 1e-4
+    atol: float | Array = 1e-6
 
 
-class Reached(Exception):
-    """Ends the judging of a known mistake: `actual` is what it gives where the learner failed."""
+def compare(
+    attempt: Callable,
+    truth: Callable,
+    case: Sequence[Any],
+    *parts: Part,
+    given: Sequence[Any] | None = None,
+    call: str = "",
+) -> None:
+    """Ask a learner's function, then work out the truth, and compare them part by part.
 
-    def __init__(self, actual: Any) -> None:
-        self.actual = actual
+    attempt: the learner's function.
+    truth: called with `case` after the learner's function has returned. For several parts it
+        returns as many results.
+    case: the inputs; the learner's function gets their arrays as tensors.
+    parts: what should come back: one result, or several in a tuple.
+    given: what the learner's function gets, where that is not the case itself.
+    call: how several results are returned, for the message: "return ready, window".
+    Raises CheckFailed at the first difference.
+    """
+    is_first = this_run().place == 0
+    kept = pickle.dumps((case, parts))  # bytes: nothing that the call may reach can change them
+    got = attempt(*(map(as_given, case) if given is None else given))
+    case, parts = pickle.loads(kept)
+    results = several(got, len(parts), call) if len(parts) > 1 else (got,)
+    right = (None,) * len(parts)
+    if not this_run().replays:  # a known mistake is not compared with the truth
+        right = truth(*case)
+        right = tuple(right) if len(parts) > 1 else (right,)
+    try:
+        _close_all(results, right, parts)
+    except CheckFailed:
+        # Results that are swapped fail at once; later two wrong ones may look like it by chance.
+        if is_first and len(parts) == 2 and _are_right(results[::-1], right, parts):
+            raise CheckFailed(f"The two results are swapped: `{call}`.") from None
+        raise
 
 
-@dataclass
-class Run:
-    """One run of a judge: how many comparisons it made, and the failed one that it looks for."""
-
-    place: int = 0
-    sought: Wrong | None = None
+def _close_all(results: Sequence[Any], right: Sequence[Any], parts: Sequence[Part]) -> None:
+    """Compare results with what is right, in turn."""
+    for actual, expected, part in zip(results, right, parts, strict=True):
+        close(actual, expected, **vars(part))
 
 
-RUN: ContextVar[Run] = ContextVar("run")
-
-
-def must(condition: bool, message: str) -> None:
-    """Raise CheckFailed with the message unless the condition holds."""
-    if not condition:
-        raise CheckFailed(message)
+def _are_right(results: Sequence[Any], right: Sequence[Any], parts: Sequence[Part]) -> bool:
+    """Say whether results would pass, in a run of their own."""
+    token = RUN.set(Run())
+    try:
+        _close_all(results, right, parts)
+    except CheckFailed:
+        return False
+    finally:
+        RUN.reset(token)
+    return True
 
 
 def close(
     actual: Any,
-    expected: torch.Tensor | float,
+    expected: torch.Tensor | Array | float | Callable[[], Any],
     name: str,
     hint: str = "",
     *,
     dtype: torch.dtype | None = None,
+    whole: bool = False,
     rtol: float = 1e-4,
-    atol: float = 1e-6,
+    atol: float | Array = 1e-6,
 ) -> None:
     """Compare a result with the truth: its type, shape, dtype, finiteness and values, in turn.
 
     actual: what the learner's function returned.
-    expected: the truth. A float: a Python number, a numpy scalar or a 0-d tensor is expected.
+    expected: the truth, or a function without arguments that works it out. An array or a tensor: a
+        tensor is expected. A float or an int: a number is.
     name: what the value is, for the message: "the scale".
     hint: what to look at, added to a message about values or shape.
     dtype: the exact dtype asked for; None asks for the same kind (floating point or integer).
-    rtol, atol: |actual - expected| <= atol + rtol * |expected| passes.
+    whole: where a number is expected: only an int will do.
+    rtol, atol: |actual - expected| <= atol + rtol * |expected| passes; atol may be an array of the
+        expected shape. Integers, where integers are expected, have to be equal.
     Raises CheckFailed at the first difference.
 
     >>> close(torch.tensor([1.0]), torch.tensor([2.0]), "the scale", "Divide by qmax.")
     Traceback (most recent call last):
     ...
-    shrinkkit.checks.compare.Wrong: The scale is wrong in 1 of 1 values: at [0] it is 1, and \
+    shrinkkit.checks.run.Wrong: The scale is wrong in 1 of 1 values: at [0] it is 1, and \
 should be 2. Divide by qmax.
     """
     title = name[:1].upper() + name[1:]
     hint = f" {hint}" if hint else ""
-    run = RUN.get(Run())
+    run = this_run()
     run.place += 1
     if run.sought is not None:  # a known mistake is judged
         if run.place == run.sought.place and title == run.sought.comparison.title:
             raise Reached(actual)
         return
-    if not isinstance(expected, torch.Tensor):
-        actual = _number(actual, title)
-        expected = torch.tensor(float(expected), dtype=torch.float64)
-    must(
-        isinstance(actual, torch.Tensor),
-        f"{title} should be a torch tensor of shape {list(expected.shape)}, but a "
-        f"{type(actual).__name__} was returned.{hint}",
-    )
-    must(not actual.is_complex(), f"{title} is complex, and should be real.")
-    at = Comparison(title, actual, expected, hint, rtol, atol)
-    right_shape = actual.shape == expected.shape
-    off = None
-    if right_shape:
-        off = ~torch.isclose(actual.double(), expected.double(), rtol=rtol, atol=atol)
-    if not right_shape:
-        message = f"{title} has shape {list(actual.shape)}, and should have {list(expected.shape)}."
+    expected = expected() if callable(expected) else expected
+    if isinstance(expected, (np.ndarray, torch.Tensor)):
+        truth = _truth(expected)
+        _require_tensor(actual, truth, title, hint)
+        problem = _wrong_dtype(actual.dtype, truth.dtype, title, dtype)
+        values = tensor_values(actual, title)
+    else:
+        values, problem = number(actual, title, whole=whole), None
+        truth = np.array(expected if whole else float(expected))
+    at = Comparison(title, values, truth, hint, rtol, atol)
+    if values.shape != truth.shape:
+        message = f"{title} has shape {list(values.shape)}, and should have {list(truth.shape)}."
         raise Wrong(message + hint, at, run.place)
-    broken = ~torch.isfinite(actual)
-    problem = _wrong_dtype(actual, expected, title, dtype)
-    if problem is None and bool(broken.any()):
+    off = ~_same(values, truth, rtol, atol)
+    broken = ~isfinite(values)
+    if problem is None and broken.any():
         problem = (
             f"{title} holds {int(broken.sum())} NaN or infinite value(s), the first at "
             f"{_first(broken)}. Where do you divide by zero?{hint}"
         )
-    if problem is None and bool(off.any()):
-        problem = _difference(actual, expected, off, title) + hint
+    if problem is None and off.any():
+        problem = _difference(values, truth, off, title) + hint
     if problem is not None:
         must(bool(off.any()), problem)  # right values, but not as they should be stored
         raise Wrong(problem, at, run.place)
 
 
-def likely(
-    actual: torch.Tensor,
-    expected: torch.Tensor,
-    lookalikes: Mapping[str, Any],
-    rtol: float,
-    atol: float,
-) -> str | None:
-    """Return the mistake that explains the result best, if one explains most of it.
-
-    Of the elements where the result or the lookalike is wrong, three quarters have to agree: a
-    float32 quotient just below an integer is rounded down to another one than in float64.
-    """
-
-    def same(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        return torch.isclose(a.double(), b.double(), rtol=rtol, atol=atol, equal_nan=True)
-
-    best, likely = 0.75, None
-    for mistake, value in lookalikes.items():
-        alike = _as_tensor(value)
-        if alike is None or alike.shape != actual.shape:
-            continue
-        agrees = same(actual, alike)
-        concerned = torch.ones_like(agrees)
-        if expected.shape == actual.shape:
-            concerned = ~(same(actual, expected) & same(alike, expected))
-        # Two empty results are the same.
-        explained = agrees[concerned].double().mean().item() if concerned.any() else 1.0
-        if explained > best or (explained == best and likely is None):
-            best, likely = explained, mistake
-    return likely
+def _truth(expected: Array | torch.Tensor) -> Array:
+    """Return the truth as a float64, int64 or bool array."""
+    if isinstance(expected, torch.Tensor):
+        return tensor_values(expected, "the truth")
+    kinds = {"f": np.float64, "b": np.bool_}
+    return expected.astype(kinds.get(expected.dtype.kind, np.int64))
 
 
-def _as_tensor(value: Any) -> torch.Tensor | None:
-    """Turn a tensor, an array or a number into a float64 tensor; None where it is none of them."""
-    try:
-        return torch.as_tensor(np.array(value, dtype=np.float64))
-    except (TypeError, ValueError, RuntimeError):
-        return None
+def _require_tensor(actual: Any, truth: Array, title: str, hint: str) -> None:
+    """Raise CheckFailed unless it is a tensor; Wrong shapes are told before values are read."""
+    must(
+        type(actual) in TENSORS and not actual.is_nested,
+        f"{title} should be a torch tensor of shape {list(truth.shape)}, but a "
+        f"{type_name(actual)} was returned.{hint}",
+    )
+    must(
+        actual.shape == truth.shape or actual.numel() < 10**7,
+        f"{title} has shape {list(actual.shape)}, and should have {list(truth.shape)}.{hint}",
+    )
 
 
-def _number(value: Any, title: str) -> torch.Tensor:
-    """Turn a learner's number into a 0-d float64 tensor."""
-    number = None
-    if not isinstance(value, (bool, str)) and getattr(value, "shape", ()) == ():
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            number = None
-    must(number is not None, f"{title} should be one number, but {describe(value)} was returned.")
-    return torch.tensor(number, dtype=torch.float64)
+def _same(values: Array, truth: Array, rtol: float, atol: float | Array) -> Array:
+    """Say where values agree: integers exactly, where both are."""
+    if values.dtype.kind in "ib" and truth.dtype.kind in "ib":
+        return values == truth
+    return isclose(values.astype(np.float64), truth.astype(np.float64), rtol=rtol, atol=atol)
 
 
 def _wrong_dtype(
-    actual: torch.Tensor, expected: torch.Tensor, title: str, dtype: torch.dtype | None
+    actual: torch.dtype, truth: np.dtype, title: str, dtype: torch.dtype | None
 ) -> str | None:
     """Say what is wrong with the dtype, asked for exactly or by its kind; None: nothing."""
     if dtype is not None:
-        if actual.dtype != dtype:
-            return f"{title} has dtype {actual.dtype}, and should have {dtype}."
-    elif expected.is_floating_point():
-        if not actual.is_floating_point():
-            return f"{title} has dtype {actual.dtype}, and should be floating point."
-    elif actual.is_floating_point() or actual.dtype == torch.bool:
+        return None if actual == dtype else f"{title} has dtype {actual}, and should have {dtype}."
+    if truth.kind == "f":
+        if not actual.is_floating_point:
+            return f"{title} has dtype {actual}, and should be floating point."
+    elif truth.kind == "b":
+        if actual != torch.bool:
+            return f"{title} has dtype {actual}, and should have torch.bool."
+    elif actual.is_floating_point or actual == torch.bool:
         return (
-            f"{title} has dtype {actual.dtype}, and should be an integer dtype such as "
+            f"{title} has dtype {actual}, and should be an integer dtype such as "
             "torch.int32: the values may be whole, but the tensor still stores fractions."
         )
     return None
 
 
-def _first(where: torch.Tensor) -> list[int]:
+def _first(where: Array) -> list[int]:
     """Return the index of the first True element."""
-    return where.nonzero()[0].tolist()
+    return np.argwhere(where)[0].tolist()
 
 
-def _difference(actual: torch.Tensor, expected: torch.Tensor, off: torch.Tensor, title: str) -> str:
+def _difference(values: Array, truth: Array, off: Array, title: str) -> str:
     """Say how many values differ and show the first of them."""
     if off.ndim == 0:
-        return f"{title} is {actual.item():.6g}, and should be {expected.item():.6g}."
+        got, want = _two(values.item(), truth.item())
+        return f"{title} is {got}, and should be {want}."
     index = _first(off)
-    # Adding 0 turns -0.0 into 0.0.
-    got, want = actual[tuple(index)].item() + 0, expected[tuple(index)].item() + 0
+    got, want = _two(values[tuple(index)].item(), truth[tuple(index)].item())
     return (
-        f"{title} is wrong in {int(off.sum())} of {off.numel()} values: at {index} it is "
-        f"{got:.6g}, and should be {want:.6g}."
+        f"{title} is wrong in {int(off.sum())} of {off.size} values: at {index} it is "
+        f"{got}, and should be {want}."
     )
+
+
+def _two(got: float, want: float) -> tuple[str, str]:
+    """Write two numbers with as many digits as tell them apart, six at least."""
+    for digits in (6, 10, 17):
+        # Adding 0 turns -0.0 into 0.0.
+        texts = f"{got + 0:.{digits}g}", f"{want + 0:.{digits}g}"
+        if texts[0] != texts[1]:
+            break
+    return texts

@@ -1,16 +1,49 @@
-"""Inputs that the judges of several lessons draw."""
+"""Inputs that the judges of several lessons draw, and what a learner's function is given of them.
+
+A judge goes through fixed cases first, which reach the edges one by one, and then through some that
+are drawn afresh at every run, so that no table of answers can pass:
+
+    def fresh_cases():
+        rng = fresh()                # inside the generator: asked for when the fixed ones are over
+        for _ in range(4):
+            yield rng.standard_normal((rng.integers(1, 9), 8)), int(rng.integers(2, 9))
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import torch
 
+from shrinkkit.checks.run import this_run
+
 Array = np.ndarray
 
 
+def fresh() -> np.random.Generator:
+    """Return a generator seeded anew at each run, and alike where a run is repeated.
+
+    The second one of a run differs from the first. Outside of a run each call differs. A failure
+    after it names the seed; `check(..., seed=...)` draws the same again.
+    """
+    run = this_run()
+    run.drawn += 1
+    return np.random.default_rng([run.seed, run.drawn])
+
+
 def tensor(array: Array) -> torch.Tensor:
-    """Turn a truth into a tensor."""
-    return torch.from_numpy(np.ascontiguousarray(array))
+    """Copy an array into a tensor."""
+    return torch.from_numpy(np.array(array, order="C"))
+
+
+def as_given(value: Any) -> Any:
+    """Turn arrays into tensors, in lists and tuples too, and leave everything else as it is."""
+    if isinstance(value, np.ndarray):
+        return tensor(value)
+    if type(value) in (list, tuple):
+        return type(value)(map(as_given, value))
+    return value
 
 
 def random_weight(seed: int, out_features: int, in_features: int, spread: float = 1.0) -> Array:

@@ -61,7 +61,7 @@ def test_the_solution_in_the_notebook_passes(name: str, capsys: pytest.CaptureFi
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_a_second_solution_passes(name: str) -> None:
-    check(name, *ANSWERS[name].second_functions)
+    gates.check_openly(name, ANSWERS[name].second_functions)
 
 
 @pytest.mark.parametrize("name", KNOWN)
@@ -75,7 +75,7 @@ def test_a_mistake_fails_and_is_named(
     name: str, functions: tuple[Callable, ...], says: str
 ) -> None:
     with pytest.raises(CheckFailed) as failure:
-        check(name, *functions)
+        gates.check_openly(name, functions)
     message = str(failure.value)
     assert message.startswith(f"{name} is not right yet. ")
     assert says in message

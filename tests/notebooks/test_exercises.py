@@ -8,6 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from shrinkkit.errors import CheckFailed
 from tests.lessons.gates import EXERCISES, ROOT, SOLUTIONS, all_exercises, cells, notebooks
 from tests.notebooks.rules import headings, set_up_cell
 from tools import release
@@ -18,7 +19,8 @@ BOTH = [
     for folder in (SOLUTIONS, EXERCISES)
     for path in notebooks(folder)
 ]
-CHECK = re.compile(r'check\("([a-z_0-9]+\.[a-z_0-9]+)", \w+(?:, \w+)*\)')
+CHECK = re.compile(r'check\("([a-z_0-9]+\.[a-z_0-9]+)", (\w+(?:, \w+)*)\)')
+IMPORT = "from shrinkkit.checks import check\n\n"  # a cell above may have defined another `check`
 
 
 def text_of(path: Path) -> str:
@@ -90,7 +92,7 @@ def test_cell_ids_are_words(path: Path) -> None:
 
 @pytest.mark.parametrize("path", SOLVED)
 def test_three_to_five_exercises_of_one_lesson(path: Path) -> None:
-    names = [m for c in code_of(path) for m in CHECK.findall(c["source"])]
+    names = [name for c in code_of(path) for name, _ in CHECK.findall(c["source"])]
     assert 3 <= len(names) <= 5
     assert len({name.partition(".")[0] for name in names}) == 1
     assert set(names) <= set(all_exercises())
@@ -107,10 +109,24 @@ def test_each_solution_is_followed_by_its_locked_check(path: Path) -> None:
         assert grade["id"] == f"check-{answer['id']}"
         assert grade["metadata"]["nbgrader"]["locked"]
         assert grade["metadata"]["nbgrader"]["points"] > 0
-        handed_in = CHECK.fullmatch(grade["source"])
+        handed_in = CHECK.fullmatch(grade["source"].removeprefix(IMPORT))
+        assert grade["source"].startswith(IMPORT), f"{grade['id']} should import check itself"
         assert handed_in, f"{grade['id']} should hold the call of check and nothing else"
-        for function in grade["source"].strip(")").split(", ")[1:]:
+        for function in handed_in[2].split(", "):
             assert f"def {function}(" in answer["source"]
+
+
+@pytest.mark.parametrize("path", BOTH)
+def test_a_check_of_the_students_own_is_not_what_grades(path: Path) -> None:
+    """A function called `check` in an answer above passes no wrong answer."""
+    graded = [c["source"] for c in code_of(path) if c["metadata"].get("nbgrader", {}).get("grade")]
+    assert graded
+    for source in graded:
+        name, functions = CHECK.search(source).groups()
+        namespace = {"check": lambda *_: print("Passed"), "__name__": "__main__"}
+        namespace |= {function: lambda *case: "wrong" for function in functions.split(", ")}
+        with pytest.raises(CheckFailed, match=rf"^{name} is not right yet"):
+            exec(source, namespace)
 
 
 @pytest.mark.parametrize("path", list(notebooks(EXERCISES)), ids=lambda p: p.stem)

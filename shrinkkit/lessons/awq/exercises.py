@@ -63,13 +63,8 @@ def judge_scale_and_fold(scale_and_fold: Attempt) -> None:
     """Check AWQ's scale for one ratio, and that it is folded away."""
     for norm, weights, importance, ratio in fold_cases():
         given = [tensor(w) for w in weights]
-        kept = [w.clone() for w in given]
         got = scale_and_fold(tensor(norm), given, tensor(importance), ratio)
         _several(got, (torch.Tensor, torch.Tensor, list), "return s, norm_weight, weights")
-        must(
-            all(torch.equal(a, b) for a, b in zip(given, kept, strict=True)),
-            "A weight was changed in place: return new tensors (`weight * s`).",
-        )
         s = truths.scale_of(importance, ratio)
         close(
             got[0],

@@ -22,28 +22,58 @@ ADD_KEYS = Mistakes()
 # -------------------------------------------------------------------------- kv.cache_bytes
 
 
-def counted(*case, packed=math.floor, values=None, late_bits=16, per_group=24) -> float:
+def counted(
+    *case, packed=math.floor, values=None, late_bits=16, per_keys=24, per_values=24, whole=math.ceil
+) -> float:
     """Count a cache's bytes.
 
     packed, values: how many of the n_tokens / group_size groups count as packed keys, as values.
-    late_bits: what a number of a token that waits takes. per_group: a scale and a zero point.
+    late_bits: what a number of a token that waits takes. per_keys, per_values: a scale and a zero
+    point. whole: how many of the head_dim / group_size groups of a value there are.
     """
     n_layers, n_kv_heads, head_dim, n_tokens, bits, group_size = case
     groups = n_tokens / group_size
     values = n_tokens if values is None else values(groups) * group_size
-    key_bits = packed(groups) * head_dim * (group_size * bits + per_group)
+    key_bits = packed(groups) * head_dim * (group_size * bits + per_keys)
     late_bits *= n_tokens % group_size * head_dim
-    value_bits = values * (head_dim * bits + per_group * math.ceil(head_dim / group_size))
+    value_bits = values * (head_dim * bits + per_values * whole(head_dim / group_size))
     return n_layers * n_kv_heads * (key_bits + late_bits + value_bits) / 8
+
+
+def in_parts(rounding: Callable, *case) -> float:
+    """Count a cache's bytes, each head's keys and values rounded to bytes by themselves."""
+    n_layers, n_kv_heads, *one = case
+    keys = counted(1, 1, *one, values=lambda groups: 0)
+    return n_layers * n_kv_heads * (rounding(keys) + rounding(counted(1, 1, *one) - keys))
 
 
 CACHE_BYTES.add(
     "scales and zero points were left out: 24 bits for each group",
-    lambda *case: counted(*case, per_group=0),
+    lambda *case: counted(*case, per_keys=0, per_values=0),
+)
+CACHE_BYTES.add(
+    "the 24 bits of each group of keys were left out: it has a scale and a zero point a channel",
+    lambda *case: counted(*case, per_keys=0),
+)
+CACHE_BYTES.add(
+    "the 24 bits of each group of values were left out",
+    lambda *case: counted(*case, per_values=0),
+)
+CACHE_BYTES.add(
+    "a group of keys was given one scale: it has one for each channel",
+    lambda *case: counted(*case, per_keys=24 / case[2]),
+)
+CACHE_BYTES.add(
+    "the short last group of a value was left out: it has a scale and a zero point, too",
+    lambda *case: counted(*case, whole=math.floor),
+)
+CACHE_BYTES.add(
+    "a value's groups were counted with a fraction: the short last one takes 24 bits, too",
+    lambda *case: counted(*case, whole=float),
 )
 CACHE_BYTES.add(
     "zero points were left out: a group has 16 bits of scale and 8 of zero point",
-    lambda *case: counted(*case, per_group=16),
+    lambda *case: counted(*case, per_keys=16, per_values=16),
 )
 CACHE_BYTES.add(
     "the values were left out: a token has a key and a value",
@@ -52,6 +82,19 @@ CACHE_BYTES.add(
 CACHE_BYTES.add(
     "the keys that wait were left out: they take 16 bits a number",
     lambda *case: counted(*case, late_bits=0),
+)
+CACHE_BYTES.add(
+    "keys and values were rounded down to bytes by themselves (`// 8`): add up the bits, and "
+    "divide by 8 once",
+    lambda *case: in_parts(math.floor, *case),
+)
+CACHE_BYTES.add(
+    "keys and values were rounded up to bytes by themselves: add up the bits, and divide by 8 once",
+    lambda *case: in_parts(math.ceil, *case),
+)
+CACHE_BYTES.add(
+    "the total was rounded down (`// 8` or int): return it with its fraction",
+    lambda *case: math.floor(counted(*case)),
 )
 CACHE_BYTES.add(
     "all keys were counted as packed: the last n_tokens % group_size wait in 16 bits",
@@ -75,15 +118,31 @@ CACHE_BYTES.add(
 # ---------------------------------------------------------- kv.round_keys, kv.round_values
 
 
-def rounded(x: Tensor, bits: int, along=0, *, rounding=torch.round, steps=-1, integers=False):
+def rounded(
+    x: Tensor,
+    bits: int,
+    along=0,
+    *,
+    rounding=torch.round,
+    steps=-1,
+    least=0.0,
+    ends=None,
+    zero_point=False,
+    integers=False,
+) -> Tensor:
     """Round what shares a scale: it lies along one axis, or along both.
 
-    steps: how many more of them than levels. integers: give them back.
+    steps: how many more of them than levels. least: no scale is smaller. ends: what to take for the
+    low and the high end. zero_point: move the grid so that 0 lies on it. integers: give them back.
     """
-    low = x.amin(along, keepdim=True)
-    scale = (x.amax(along, keepdim=True) - low) / (2**bits + steps)
+    low, high = x.amin(along, keepdim=True), x.amax(along, keepdim=True)
+    if ends is not None:
+        low, high = ends(low, high)
+    scale = ((high - low) / (2**bits + steps)).clamp(min=least)
     scale = scale.masked_fill(scale == 0, 1.0)
-    q = rounding((x - low) / scale).clamp(0, 2**bits - 1)
+    if zero_point:
+        low = scale * (low / scale).round()
+    q = rounding((x - low) / scale).clamp(max=2**bits - 1)
     return q if integers else low + scale * q
 
 
@@ -113,6 +172,23 @@ def shared(exercise: Mistakes, right: Callable) -> None:
     exercise.add(
         "the integers came back: the real number is low + scale * q",
         lambda *case: right(*case, integers=True),
+    )
+    exercise.add(
+        "numbers of a small range were lost: no scale may be raised (`clamp(min=...)`, `+ 1e-8`), "
+        "only one that is exactly 0 needs a stand-in",
+        lambda *case: right(*case, least=1e-2),
+    )
+    exercise.add(
+        "the grid reaches to zero: it goes from the lowest to the highest number of the group",
+        lambda *case: right(*case, ends=lambda low, high: (low.clamp(max=0), high.clamp(min=0))),
+    )
+    exercise.add(
+        "the grid was moved so that 0 lies on it (a zero point): here the lowest number does",
+        lambda *case: right(*case, zero_point=True),
+    )
+    exercise.add(
+        "integers above 127 were kept in int8, where they turn negative",
+        lambda *case: right(*case, rounding=lambda v: v.round().to(torch.int8).to(v.dtype)),
     )
 
 
@@ -201,6 +277,8 @@ def window_alone(window, new, group_size, residual):
     return ready, torch.cat([left, new])
 
 
-ADD_KEYS.add(
-    "the two results are swapped: `return ready, window`", lambda *case: leave(*case)[::-1]
-)
+@ADD_KEYS("too few tokens made a negative count: `max(0, ...)` what could leave")
+def below_zero(window, new, group_size, residual):
+    every = torch.cat([window, new])
+    n_ready = (len(every) - residual) // group_size * group_size
+    return every[:n_ready], every[n_ready:]

@@ -11,13 +11,31 @@ import numpy as np
 Array = np.ndarray
 
 
-def random_states(seed: int, tokens: int, channels: int) -> Array:
+def random_states(seed: int | np.random.Generator, tokens: int, channels: int) -> Array:
     """Draw keys or values [tokens, channels] float32; one channel is large, one token is."""
     rng = np.random.default_rng(seed)
     states = rng.standard_normal((tokens, channels)) * rng.uniform(0.3, 2.0, size=(1, channels))
     states[:, channels // 2] += 9.0
     states[tokens // 3] *= 2.5
     return states.astype(np.float32)
+
+
+def key_places(keys: Array, group_size: int) -> list[tuple]:
+    """List what shares a scale in keys: a channel of each whole group of tokens."""
+    return [
+        (slice(start, start + group_size), channel)
+        for start in range(0, len(keys) // group_size * group_size, group_size)
+        for channel in range(keys.shape[1])
+    ]
+
+
+def value_places(values: Array, group_size: int) -> list[tuple]:
+    """List what shares a scale in values: a group of channels of each token."""
+    return [
+        (token, slice(start, start + group_size))
+        for token in range(len(values))
+        for start in range(0, values.shape[1], group_size)
+    ]
 
 
 def round_group(numbers: Array, bits: int) -> Array:
@@ -29,27 +47,31 @@ def round_group(numbers: Array, bits: int) -> Array:
 
 
 def round_keys(keys: Array, bits: int, group_size: int) -> Array:
-    """Round keys [tokens, channels]: one scale for a channel of each whole group of tokens."""
+    """Round keys [tokens, channels]; tokens of the unfinished group stay."""
     rounded = keys.astype(np.float64)
-    for start in range(0, len(keys) // group_size * group_size, group_size):
-        for channel in range(keys.shape[1]):
-            place = slice(start, start + group_size), channel
-            rounded[place] = round_group(keys[place], bits)
+    for place in key_places(keys, group_size):
+        rounded[place] = round_group(keys[place], bits)
     return rounded
 
 
 def round_values(values: Array, bits: int, group_size: int) -> Array:
-    """Round values [tokens, channels]: one scale for each group of channels of each token."""
+    """Round values [tokens, channels]."""
     rounded = values.astype(np.float64)
-    for token in range(len(values)):
-        for start in range(0, values.shape[1], group_size):
-            place = token, slice(start, start + group_size)
-            rounded[place] = round_group(values[place], bits)
+    for place in value_places(values, group_size):
+        rounded[place] = round_group(values[place], bits)
     return rounded
 
 
+def largest(states: Array, places: list[tuple]) -> Array:
+    """Return max|x| of the numbers that share a scale, at each of them; 0 where nothing does."""
+    found = np.zeros(states.shape)
+    for place in places:
+        found[place] = np.abs(states[place]).max()
+    return found
+
+
 def away_from_ties(states: Array, places: list[tuple], bits: int) -> Array:
-    """Move numbers that lie halfway between two levels a tenth of a step down.
+    """Move numbers that lie halfway between two levels a fiftieth of a step down.
 
     places: what shares a scale. Ends of a range lie on a level, so they never move.
     """
@@ -58,9 +80,28 @@ def away_from_ties(states: Array, places: list[tuple], bits: int) -> Array:
         group = moved[place]  # a view
         scale = (group.max() - group.min()) / (2**bits - 1)
         if scale:
-            near = np.abs((group - group.min()) / scale % 1 - 0.5) < 0.05
-            group[near] -= 0.1 * scale
-    return moved.astype(np.float32)
+            near = np.abs((group - group.min()) / scale % 1 - 0.5) < 0.01
+            group[near] -= 0.02 * scale
+    return moved.astype(states.dtype)
+
+
+def on_quarters(rng: np.random.Generator, states: Array, places: list[tuple], bits: int) -> Array:
+    """Put numbers that share a scale on quarters of a step that is a power of two.
+
+    Every sum and quotient on the way is exact then, also in 16 bits, so that all right ways to
+    round agree to the last digit: bfloat16 up to 4 bits, float16 up to 8.
+    """
+    exact = np.round(states)
+    for place in places:
+        n = exact[place].size
+        level = rng.integers(0, 2**bits, n)
+        shift = rng.choice([-0.25, 0.0, 0.25], n)
+        shift[level == 0], shift[level == 2**bits - 1] = 0.25, -0.25
+        level[: min(n, 2)], shift[: min(n, 2)] = [0, 2**bits - 1][:n], 0.0  # the ends of the range
+        order = rng.permutation(n)
+        step = 2.0 ** rng.integers(-6, 4)
+        exact[place] = step * (rng.integers(-8, 9) + (level + shift)[order])
+    return exact
 
 
 def cache_bytes(
@@ -83,7 +124,7 @@ def add_keys(window: Array, new: Array, group_size: int, residual: int) -> tuple
     waiting = list(window)
     for token in new:
         waiting.append(token)
-        while len(waiting) - residual >= group_size:
+        if len(waiting) - residual >= group_size:
             ready += waiting[:group_size]
             waiting = waiting[group_size:]
     channels = new.shape[1]

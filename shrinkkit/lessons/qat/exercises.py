@@ -15,7 +15,6 @@ import torch
 from shrinkkit.checks.compare import close, must
 from shrinkkit.checks.inputs import tensor
 from shrinkkit.checks.judge import Attempt, Exercise
-from shrinkkit.errors import CheckFailed
 from shrinkkit.lessons.qat import mistakes, truths
 from shrinkkit.lessons.qat.truths import Array, scale_of, weight_of
 
@@ -55,10 +54,7 @@ def judge_fake_quantize(fake_quantize: Attempt) -> None:
             "The rounded weight is right, but no gradient can flow back from it: autograd was "
             "switched off or the whole result detached. Detach only what rounding adds.",
         )
-        try:
-            got.backward(tensor(gradient))
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise CheckFailed(f"The backward pass of your function raised: {error}") from error
+        fake_quantize.backward(got, tensor(gradient))
         found = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
         close(
             found,

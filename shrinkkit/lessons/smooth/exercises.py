@@ -121,18 +121,11 @@ def fold_cases() -> Iterator[tuple[Array, Array, list[Array], Array]]:
 def judge_fold(fold: Attempt) -> None:
     """Check folding s into a norm and all its readers."""
     for norm, bias, weights, s in fold_cases():
-        given = [tensor(w) for w in weights]
-        kept = [w.clone() for w in given]
         got = _several(
-            fold(tensor(norm), tensor(bias), given, tensor(s)),
+            fold(tensor(norm), tensor(bias), [tensor(w) for w in weights], tensor(s)),
             3,
             "return norm_weight, norm_bias, weights",
             types=(torch.Tensor, torch.Tensor, (list, tuple)),
-        )
-        must(
-            all(torch.equal(a, b) for a, b in zip(given, kept, strict=True)),
-            "`fold` changed one of the weights in place, and the caller still needs it. Work on "
-            "new tensors.",
         )
         must(
             len(got[2]) == len(weights),

@@ -73,7 +73,9 @@ def fold_weights_divided(norm: Tensor, weights: list[Tensor], importance: Tensor
     return s, smaller, [torch.linalg.solve(torch.diag(s), w.double().T).T for w in weights]
 
 
-@scale_and_fold.mistake("weights in place", says="changed in place")
+@scale_and_fold.mistake(
+    "weights in place", says="in place (a list: its element 0 is another one now)"
+)
 def fold_in_place(norm: Tensor, weights: list[Tensor], importance: Tensor, ratio: float):
     s, smaller, _ = fold_in_logarithms(norm, weights, importance, ratio)
     return s, smaller, [weight.mul_(s) for weight in weights]

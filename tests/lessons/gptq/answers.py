@@ -42,7 +42,9 @@ def hessian_turned(batches: list[Tensor]) -> Tensor:
     return 2 * x @ x.T / len(x)
 
 
-@hessian.mistake("batches scaled in place", says="was changed in place")
+@hessian.mistake(
+    "batches scaled in place", says="in place (a list: its element 0 is another one now)"
+)
 def hessian_in_place(batches: list[Tensor]) -> Tensor:
     answer = hessian_of_all_rows(batches)
     batches[0].mul_(2)

@@ -43,6 +43,20 @@ def bytes_in_bits(*case):
     return 8 * bytes_by_parts(*case)
 
 
+@cache_bytes.mistake("// 8 everywhere", says="rounded down to bytes by themselves (`// 8`)")
+def bytes_floored(n_layers, n_kv_heads, head_dim, n_tokens, bits, group_size):
+    n_groups, late = divmod(n_tokens, group_size)
+    key_bytes = n_groups * head_dim * (group_size * bits + 24) // 8 + late * head_dim * 2
+    value_bytes = n_tokens * (head_dim * bits + 24 * math.ceil(head_dim / group_size)) // 8
+    return n_layers * n_kv_heads * (key_bytes + value_bytes)
+
+
+@cache_bytes.mistake("24 bits of key groups forgotten", says="of each group of keys were left out")
+def bytes_without_key_scales(n_layers, n_kv_heads, head_dim, n_tokens, bits, group_size):
+    scales = n_layers * n_kv_heads * 3 * head_dim * (n_tokens // group_size)
+    return bytes_by_parts(n_layers, n_kv_heads, head_dim, n_tokens, bits, group_size) - scales
+
+
 # --------------------------------------------------------------------------- kv.round_keys
 
 round_keys = Answers("kv.round_keys")
@@ -82,6 +96,25 @@ def keys_no_groups(keys: Tensor, bits: int, group_size: int) -> Tensor:
     return rounded
 
 
+@round_keys.mistake("float64 comes back", says="dtype torch.float64, and should have torch.float32")
+def keys_in_double(keys: Tensor, bits: int, group_size: int) -> Tensor:
+    return keys_by_view(keys.double(), bits, group_size)
+
+
+@round_keys.mistake("float32 comes back", says="dtype torch.float32, and should have torch.float16")
+def keys_in_single(keys: Tensor, bits: int, group_size: int) -> Tensor:
+    return keys_by_view(keys.float(), bits, group_size)
+
+
+@round_keys.mistake("a little added to the scale", says="numbers of a small range were lost")
+def keys_with_epsilon(keys: Tensor, bits: int, group_size: int) -> Tensor:
+    whole = len(keys) // group_size * group_size
+    groups = keys[:whole].unflatten(0, (-1, group_size)) if whole else keys[None, :0]
+    low, high = groups.aminmax(dim=1, keepdim=True) if whole else (0, 0)
+    scale = ((high - low) / (2**bits - 1)).clamp(min=1e-2) if whole else 1
+    return torch.cat([(low + scale * ((groups - low) / scale).round()).flatten(0, 1), keys[whole:]])
+
+
 # ------------------------------------------------------------------------- kv.round_values
 
 round_values = Answers("kv.round_values")
@@ -106,6 +139,21 @@ def values_short_left(values: Tensor, bits: int, group_size: int) -> Tensor:
     rounded, short = values_by_loops(values, bits, group_size), values.shape[1] % group_size
     rounded[:, values.shape[1] - short :] = values[:, values.shape[1] - short :]
     return rounded
+
+
+@round_values.mistake("float64 comes back", says="torch.float64, and should have torch.float32")
+def values_in_double(values: Tensor, bits: int, group_size: int) -> Tensor:
+    return values_by_loops(values.double(), bits, group_size)
+
+
+@round_values.mistake("int8 overflows", says="integers above 127 were kept in int8")
+def values_in_int8(values: Tensor, bits: int, group_size: int) -> Tensor:
+    parts = []
+    for part in values.split(group_size, dim=1):
+        low, high = part.aminmax(dim=1, keepdim=True)
+        step = ((high - low) / (2**bits - 1)).clamp(min=1e-20)
+        parts.append(low + step * ((part - low) / step).round().to(torch.int8))
+    return torch.cat(parts, dim=1)
 
 
 # ----------------------------------------------------------------------------- kv.add_keys
@@ -143,3 +191,25 @@ def add_too_late(window: Tensor, new: Tensor, group_size: int, residual: int):
 def add_forgets(window: Tensor, new: Tensor, group_size: int, residual: int):
     ready, left = add_one_by_one(window, new, group_size, residual)
     return ready, left[:0] if len(ready) else left
+
+
+@add_keys.mistake("swapped", says="The two results are swapped: `return ready, window`")
+def add_swapped(window: Tensor, new: Tensor, group_size: int, residual: int):
+    return add_one_by_one(window, new, group_size, residual)[::-1]
+
+
+@add_keys.mistake("a negative count", says="too few tokens made a negative count")
+def add_below_zero(window: Tensor, new: Tensor, group_size: int, residual: int):
+    every = torch.cat([window, new])
+    groups, _ = divmod(len(every) - residual, group_size)
+    return every[: groups * group_size], every[groups * group_size :]
+
+
+@add_keys.mistake("nothing ever leaves", says="Ready (0 waiting and 11 new")
+def add_nothing(window: Tensor, new: Tensor, group_size: int, residual: int):
+    return new[:0], torch.cat([window, new])
+
+
+@add_keys.mistake("float64 comes back", says="dtype torch.float64, and should have torch.float32")
+def add_in_double(window: Tensor, new: Tensor, group_size: int, residual: int):
+    return [part.double() for part in add_one_by_one(window, new, group_size, residual)]

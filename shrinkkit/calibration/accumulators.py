@@ -94,6 +94,8 @@ class Maxima:
 
     def add(self, x: torch.Tensor) -> None:
         """Take notice of inputs x [..., in_features]."""
+        if x.numel() == 0:
+            return  # an expert to which no token of this batch went
         top = x.reshape(-1, x.shape[-1]).abs().amax(dim=0).float()
         self.value = top if self.value is None else torch.maximum(self.value, top)
 

@@ -5,6 +5,9 @@ all there is to say. In other families a module of the same name multiplies by 1
 is read by the MLP, too (Phi, Cohere), or stands behind the layers that it seems to feed (Olmo 2).
 So the block itself is asked: a group's channels are rescaled by random powers of two, which cost no
 rounding, and the block has to say what it said before on the windows that the walk brings.
+
+Norms that no name is known for are found by watching: a norm's output that arrives, the very same
+tensor, at some linear layers.
 """
 
 from __future__ import annotations
@@ -16,7 +19,8 @@ import torch
 from shrinkkit.calibration.stand_ins import Block
 from shrinkkit.calibration.walk import Walk
 from shrinkkit.errors import InputError
-from shrinkkit.surgery.invariance import NormGroup, norm_groups, rescale
+from shrinkkit.surgery.invariance import NormGroup, named_groups, rescale
+from shrinkkit.surgery.matrices import is_linear
 
 PRECISION = 1e-3  # of what a block adds, in float32; one hundredth in 16 bits
 
@@ -30,24 +34,66 @@ def free_groups(
     only: whether a group is wanted; all are, unless told otherwise.
     Raises InputError, with what was measured, where groups were wanted and none is free.
     """
-    wanted = [group for group in norm_groups(block.module) if only(group)]
+    named = [group for group in named_groups(block.module) if only(group)]
     exact = walk.output_of(block)
-    if not wanted or _change(block, walk, wanted, exact) == 0:
-        return wanted
-    free, changes = [], {}
-    for group in wanted:
-        for spelled in group.spellings(block.module):
+    if named and _change(block, walk, named, exact) == 0:
+        return named
+    seen = [group for group in watched_groups(block, walk) if only(group)]
+    free: dict[str, NormGroup] = {}
+    changes = {}
+    for group in [*named, *seen]:
+        for spelled in group.spellings(block.module) if group.source not in free else ():
             changes[group.source] = _change(block, walk, [spelled], exact)
             if changes[group.source] == 0:
-                free.append(spelled)
+                free[group.source] = spelled
                 break
     if not free:
         said = ", ".join(f"{source} by {change:.0%}" for source, change in changes.items())
         raise InputError(
-            f"Nothing in {block.name} ({type(block.module).__name__}) can be rescaled for nothing. "
-            f"Rescaling the channels of one module and of its readers changed the output: {said}."
+            f"Nothing in {block.name} ({type(block.module).__name__}) can be rescaled for nothing: "
+            + (
+                f"rescaling a module and its readers changed the output ({said})."
+                if said
+                else "no norm's output goes to linear layers alone."
+            )
         )
-    return free
+    return list(free.values())
+
+
+def watched_groups(block: Block, walk: Walk) -> list[NormGroup]:
+    """Find norms whose output, the very same tensor, arrives at linear layers of the block."""
+    made: dict[tuple[int, torch.Size], str] = {}
+    alive: list[torch.Tensor] = []  # so that no second tensor gets the memory of the first
+    readers: dict[str, list[str]] = {}
+    handles = []
+
+    def note(name: str, out: torch.Tensor) -> None:
+        if isinstance(out, torch.Tensor):
+            alive.append(out)
+            made[out.data_ptr(), out.shape] = name
+
+    def look(name: str, x: torch.Tensor) -> None:
+        source = made.get((x.data_ptr(), x.shape))
+        if source is not None:
+            readers.setdefault(source, []).append(name)
+
+    for name, module in block.module.named_modules():
+        weight = getattr(module, "_parameters", {}).get("weight")
+        if weight is not None and weight.ndim == 1:
+            handles.append(module.register_forward_hook(lambda _, __, out, n=name: note(n, out)))
+        elif is_linear(module):
+            handles.append(
+                module.register_forward_pre_hook(lambda _, args, n=name: look(n, args[0]))
+            )
+    try:
+        walk.output_of(block)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [
+        NormGroup(source, tuple(names), block.module.get_submodule(source).weight.shape[0])
+        for source, names in readers.items()
+    ]
 
 
 def _change(block: Block, walk: Walk, groups: list[NormGroup], exact: torch.Tensor) -> float:

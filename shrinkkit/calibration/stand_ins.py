@@ -53,7 +53,13 @@ _RETURNS: tuple[Callable[[torch.Tensor], Any], ...] = (
     lambda hidden: hidden,
     lambda hidden: (hidden,),
     lambda hidden: (hidden, None),
+    lambda hidden: [hidden],
 )
+
+
+def activations(returned: Any) -> torch.Tensor:
+    """Return the activations out of what a block returned: as they are, or first of several."""
+    return returned[0] if isinstance(returned, tuple | list) else returned
 
 
 def calls_of(
@@ -75,7 +81,23 @@ def calls_of(
             return calls
         except Exception as error:
             failure = failure or error  # of the first try, which is how most models are written
-    raise failure
+    if isinstance(failure, InputError) or not _runs(model, batches[0]):
+        raise failure
+    raise InputError(
+        f"{type(model).__name__} hands more on from block to block than activations, and "
+        f"calibration cannot follow it ({type(failure).__name__}: {failure}). quantize_model needs "
+        "no calibration."
+    ) from failure
+
+
+def _runs(model: nn.Module, batch: torch.Tensor) -> bool:
+    """Tell whether a model answers when its own blocks are in place."""
+    try:
+        with evaluating(model):
+            model(batch.to(device_of(model)))
+    except Exception:
+        return False
+    return True
 
 
 def run(
@@ -112,7 +134,7 @@ def run(
         for block in blocks:
             stack.enter_context(instead(block.module, stand_in))
         try:
-            device = device_of(model.get_input_embeddings())
+            device = device_of(model)
             model(batch.to(device), **({"use_cache": False} if takes_cache else {}))
         except _LastReached:
             pass

@@ -31,7 +31,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from shrinkkit.calibration.accumulators import Accumulator
-from shrinkkit.calibration.stand_ins import Block, Call, calls_of, instead, run
+from shrinkkit.calibration.stand_ins import Block, Call, activations, calls_of, instead, run
 from shrinkkit.errors import InputError, require_finite, require_int
 from shrinkkit.surgery.matrices import matrix
 from shrinkkit.surgery.parts import decoder_blocks, find_linears, watch_inputs
@@ -120,7 +120,7 @@ class Walk:
         with evaluating(block.module):
             for rows, call in self._batches(block):
                 out = block.module(self.hidden[rows], *call.args, **call.options)
-                self.hidden[rows] = out[0] if isinstance(out, tuple) else out
+                self.hidden[rows] = activations(out)
         require_finite(f"the output of {block.name}", self.hidden)
         self.done += 1
 
@@ -129,7 +129,7 @@ class Walk:
         rows, call = next(self._batches(block))
         with evaluating(block.module):
             out = block.module(self.hidden[rows].clone(), *call.args, **call.options)
-        return out[0] if isinstance(out, tuple) else out
+        return activations(out)
 
     def observe(
         self,

@@ -103,6 +103,18 @@ def norm_groups(block: nn.Module) -> list[NormGroup]:
     Raises InputError for a block of another family. Names alone are looked at: whether rescaling
     changes nothing is measured by `calibration.free_groups`.
     """
+    found = named_groups(block)
+    if not found:
+        raise InputError(
+            f"{type(block).__name__} has none of the pairs that this file knows "
+            f"({', '.join(source for source, _ in SOLE_READERS)}); add its own to SOLE_READERS in "
+            "shrinkkit/surgery/invariance.py."
+        )
+    return found
+
+
+def named_groups(block: nn.Module) -> list[NormGroup]:
+    """Find the groups of a block that SOLE_READERS names; none where it names none."""
     found: list[NormGroup] = []
     for source, consumers in SOLE_READERS:
         modules = [_submodule(block, name) for name in (source, *consumers)]
@@ -117,12 +129,6 @@ def norm_groups(block: nn.Module) -> list[NormGroup]:
         if rest or head_dim is None:
             continue  # something else stands between the two
         found.append(NormGroup(source, consumers, n_channels, repeat, head_dim))
-    if not found:
-        raise InputError(
-            f"{type(block).__name__} has none of the pairs that this file knows "
-            f"({', '.join(source for source, _ in SOLE_READERS)}); add its own to SOLE_READERS in "
-            "shrinkkit/surgery/invariance.py."
-        )
     return found
 
 

@@ -1,9 +1,10 @@
 """What in a model is a matrix that multiplies: plain linear layers, and weights in other places.
 
 A layer may be exchanged for another one only if nothing is lost with it. `is_linear` is true where
-a module computes x @ weight.T + bias and nothing else, by its own code and not by its name: a class
-that inherits from nn.Linear and computes something more (a router that scales) is none. GPT-2 keeps
-its matrices transposed in transformers' Conv1D; `matrix` shows them the usual way round.
+a module computes x @ weight.T + bias and nothing else. A class that inherits from nn.Linear and has
+a forward of its own is asked what it computes: Falcon's is linear all the same, a router that
+scales is not. GPT-2 keeps its matrices transposed in transformers' Conv1D; `matrix` shows them the
+usual way round.
 
 Weights that no such layer holds are found by `other_matrices`: the experts of a mixture, stacked in
 one tensor, the joint projection of torch's MultiheadAttention, the weight of a linear layer with a
@@ -14,9 +15,11 @@ from __future__ import annotations
 
 import sys
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
+from torch.nn.functional import linear
 
 SMALLEST = 8  # rows and columns from which a stack of matrices is one, and no convolution
 
@@ -54,8 +57,35 @@ def is_linear(module: nn.Module) -> bool:
     (True, False)
     """
     if isinstance(module, nn.Linear):
-        return type(module).forward is nn.Linear.forward
+        return type(module).forward is nn.Linear.forward or _multiplies_alone(module)
     return is_transposed(module)
+
+
+_MEASURED: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+
+def _multiplies_alone(layer: nn.Linear) -> bool:
+    """Tell, by trying, whether a linear layer's own forward is x @ weight.T + bias."""
+    if layer.weight.is_meta:
+        return False
+    if layer not in _MEASURED:
+        weight, bias = layer.weight.detach(), layer.bias
+        generator = torch.Generator().manual_seed(0)
+        x = torch.randn(1, 3, weight.shape[1], generator=generator).to(weight)
+        mode = layer.training
+        try:
+            with torch.no_grad():
+                expected = linear(x, weight, bias)
+                found = [layer.train(training)(x) for training in (True, False)]
+            _MEASURED[layer] = all(
+                one.dtype == expected.dtype and torch.allclose(one, expected, rtol=1e-2, atol=1e-3)
+                for one in found
+            )
+        except Exception:  # it wants something else than activations
+            _MEASURED[layer] = False
+        finally:
+            layer.train(mode)
+    return _MEASURED[layer]
 
 
 def matrix(layer: nn.Module) -> torch.Tensor:

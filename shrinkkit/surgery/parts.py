@@ -24,7 +24,7 @@ from torch import nn
 from shrinkkit.errors import InputError, did_you_mean, near_matches
 from shrinkkit.surgery.matrices import is_linear, is_packed
 
-# Where each model family keeps its repeated blocks.
+# Where the common families keep their repeated blocks; of others, the one stack of that many.
 BLOCK_PATHS = (
     "model.layers",  # Llama, Mistral, Qwen2, Gemma
     "layers",  # LlamaModel without a head
@@ -69,8 +69,7 @@ def output_head(model: nn.Module) -> str | None:
     >>> output_head(nn.Sequential(nn.Linear(2, 2))) is None
     True
     """
-    getter = getattr(model, "get_output_embeddings", None)
-    head = getter() if getter else None
+    head = _asked(model, "get_output_embeddings")
     if head is None:
         return None
     return next((name for name, module in model.named_modules() if module is head), None)
@@ -78,9 +77,16 @@ def output_head(model: nn.Module) -> str | None:
 
 def input_embedding(model: nn.Module) -> str | None:
     """Return the name of the token embedding, or None."""
-    getter = getattr(model, "get_input_embeddings", None)
-    embedding = getter() if getter else None
+    embedding = _asked(model, "get_input_embeddings")
     return next((name for name, module in model.named_modules() if module is embedding), None)
+
+
+def _asked(model: nn.Module, getter: str) -> nn.Module | None:
+    """Ask a transformers model for a part; None where it has no such part, or no answer."""
+    try:
+        return getattr(model, getter, lambda: None)()
+    except NotImplementedError:
+        return None
 
 
 def tied_embeddings(model: nn.Module) -> list[str]:
@@ -175,7 +181,7 @@ def replace_module(model: nn.Module, name: str, module: nn.Module) -> None:
 def decoder_blocks(model: nn.Module) -> dict[str, nn.Module]:
     """Return the model's repeated blocks in order, {name: module}.
 
-    Raises InputError for a family whose blocks this file does not know.
+    Raises InputError for a model that is not one stack of blocks.
     """
     for path in BLOCK_PATHS:
         try:
@@ -184,10 +190,26 @@ def decoder_blocks(model: nn.Module) -> dict[str, nn.Module]:
             continue
         if isinstance(blocks, nn.ModuleList):
             return {f"{path}.{i}": block for i, block in enumerate(blocks)}
+    stacks = _stacks(model)
+    if len(stacks) == 1:
+        return {f"{stacks[0]}.{i}": b for i, b in enumerate(model.get_submodule(stacks[0]))}
     raise InputError(
-        f"{type(model).__name__} keeps its blocks at none of {', '.join(BLOCK_PATHS)}; add its "
-        "path to BLOCK_PATHS in shrinkkit/surgery/parts.py."
+        f"{type(model).__name__} has {len(stacks)} stacks of as many blocks as its configuration "
+        f"says ({', '.join(stacks) or 'none'}), and one is needed: methods that go from block to "
+        "block are for models that are one stack, so for no encoder with a decoder, and for no "
+        "block that is used several times. quantize_model needs no blocks."
     )
+
+
+def _stacks(model: nn.Module) -> list[str]:
+    """Return the outermost lists with as many modules as the configuration has hidden layers."""
+    n_blocks = getattr(getattr(model, "config", None), "num_hidden_layers", None)
+    found: list[str] = []
+    for name, module in model.named_modules():
+        inside = name.startswith(tuple(f"{outer}." for outer in found))
+        if isinstance(module, nn.ModuleList) and len(module) == n_blocks and not inside:
+            found.append(name)
+    return found
 
 
 @contextmanager

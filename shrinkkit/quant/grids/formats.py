@@ -23,7 +23,7 @@ together near zero and far apart at the ends. MXFP4 adds a scale that is nothing
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from shrinkkit.errors import InputError, require_choice, require_int
@@ -122,6 +122,16 @@ class Format:
                 f"columns; choose 1 to {in_features}, or None for one scale a row."
             )
         return self.group_size
+
+    def for_rows_of(self, in_features: int) -> Format:
+        """Return the grid for rows of that many columns: one scale a row where a group is longer.
+
+        >>> str(int_format(4, group_size=64).for_rows_of(48))
+        'int4 per channel asymmetric'
+        """
+        if self.granularity == "per_group" and self.group_size > in_features:
+            return replace(self, granularity="per_channel", group_size=None)
+        return self
 
     def n_groups(self, in_features: int) -> int:
         """Return how many scales a row of `in_features` columns has; the last may be short.

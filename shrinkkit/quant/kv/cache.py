@@ -33,10 +33,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from shrinkkit.errors import InputError, require_choice, require_int
 from shrinkkit.quant.kv.rows import SHARED_BY, PackedRows, from_rows, mix, round_rows, to_rows
@@ -290,6 +290,13 @@ class QuantizedKVCache(Cache):
         """Note which layers of a model look back at a window only; before the first token."""
         self._windows = sliding_windows(config)
 
+    def update_conv_state(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuse a family that has recurrent layers beside attention."""
+        raise _keeps_something_else("a layer of this model")
+
+    update_recurrent_state = update_indexer = has_previous_state = update_conv_state
+    get_conv_state = get_recurrent_state = update_conv_state
+
     def _next_layer(self, how: tuple) -> QuantizedKVLayer:
         number = len(self.layers)
         window = self._windows[number] if self._windows and number < len(self._windows) else None
@@ -319,9 +326,20 @@ def sliding_windows(config: Any) -> list[int | None]:
     [16, 16]
     """
     usual = () if config is None else DynamicCache(config=config).layers  # transformers' own rule
+    for number, layer in enumerate(usual):
+        if type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer):
+            raise _keeps_something_else(f"layer {number} of this {config.model_type}")
     return [
         layer.sliding_window if getattr(layer, "is_sliding", False) else None for layer in usual
     ]
+
+
+def _keeps_something_else(what: str) -> InputError:
+    return InputError(
+        f"A quantized cache holds keys and values of attention, and {what} keeps something else "
+        "(the state of a recurrent layer, an index, compressed latents). Use transformers' own "
+        "cache for this family."
+    )
 
 
 def _config_of_caller() -> Any:

@@ -98,7 +98,7 @@ def search_scale(
     require_finite("hessian", hessian)
     weights = [weight.detach().float() for weight in weights]
     size = group.channels(hessian.diagonal().float().clamp(min=0).sqrt())  # [channels]
-    size = size.clamp(min=1e-4 * size.max().clamp(min=1e-30))
+    size = size.clamp(min=1e-4 * size.max()) if size.max() > 0 else torch.ones_like(size)
     best: tuple[float, float, torch.Tensor] | None = None
     errors = []
     for ratio in ratios:

@@ -31,6 +31,7 @@ from shrinkkit.quant.ptq.awq import output_error, search_scale
 from shrinkkit.quant.ptq.gptq import Rounded, check_settings, gptq
 from shrinkkit.quant.ptq.model import (
     WeightStep,
+    grid_of_each,
     held_places,
     hold_places,
     quantize_head,
@@ -231,7 +232,7 @@ def _formats(model: nn.Module, step: CalibratedStep) -> dict[str, Format]:
             raise InputError(
                 f"formats names {name!r}, which is no linear layer to quantize; near: {near}."
             )
-    return {name: formats.get(name, step.format) for name in layers}
+    return grid_of_each(layers, step.format) | dict(formats)
 
 
 def round_block(
@@ -307,10 +308,11 @@ def hessians(
 ) -> list[tuple[list[str], torch.Tensor]]:
     """Return [(names of the layers that share an input, its Hessian [in, in])] of a block.
 
-    only: names inside the block; other layers are left out. None: all.
+    only: names inside the block; other layers are left out, as are those that no token reached.
+        None: all.
     """
     found = walk.observe(block, Hessian.of, only)
-    return [(one.names, one.seen.value()) for one in found]
+    return [(one.names, one.seen.value()) for one in found if one.seen.n]
 
 
 def rescale_channels(

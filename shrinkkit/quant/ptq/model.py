@@ -31,7 +31,7 @@ from shrinkkit.quant.layers.held import as_rows, held_by, hold, release
 from shrinkkit.quant.layers.linear import QuantizedLinear
 from shrinkkit.quant.layers.seal import seal, unseal
 from shrinkkit.surgery.fitness import refuse_unfit
-from shrinkkit.surgery.matrices import Place, is_linear, other_matrices
+from shrinkkit.surgery.matrices import Place, is_linear, matrix, other_matrices
 from shrinkkit.surgery.parts import (
     clone,
     find_linears,
@@ -90,7 +90,8 @@ class WeightStep(Step):
     """What every step that rounds weights says.
 
     bits: 2 to 8, or a whole Format (NF4, say), which then says group_size and symmetric itself.
-    group_size: columns that share a scale; None: one scale a row at 8 bits, groups of 64 below.
+    group_size: columns that share a scale; None: one scale a row at 8 bits, groups of 64 below. A
+        layer with shorter rows than that has one scale a row.
     symmetric: None: symmetric at 8 bits, asymmetric below.
     head_bits: bits (or a Format) of the output head and of an embedding tied to it; None leaves
         both in float.
@@ -174,11 +175,24 @@ def quantize_model(
     if not inplace:
         old = [model.get_submodule(name).weight for name in layers]
         model = clone(model, shared=[*old, *(_parameter(model, place) for place in places)])
+    grids = grid_of_each({name: model.get_submodule(name) for name in layers}, fmt)
     for name in tqdm(layers, desc=f"quantizing to {fmt}", unit="layer", leave=False):
-        replace_module(model, name, _quantized(model.get_submodule(name), fmt, name, step.searches))
+        packed = _quantized(model.get_submodule(name), grids[name], name, step.searches)
+        replace_module(model, name, packed)
     hold_places(model, places, fmt, search=step.searches)
     quantize_head(model, step.head_format)
     return seal(model.eval())
+
+
+def grid_of_each(layers: Mapping[str, nn.Module], fmt: Format) -> dict[str, Format]:
+    """Return the grid of each layer: one scale a row where its rows are shorter than a group.
+
+    A group that is longer than all rows is a mistake, and stays as it is: rounding refuses it.
+    """
+    widths = {name: matrix(layer).shape[1] for name, layer in layers.items()}
+    if fmt.group_size is None or all(fmt.group_size > width for width in widths.values()):
+        return dict.fromkeys(widths, fmt)
+    return {name: fmt.for_rows_of(width) for name, width in widths.items()}
 
 
 def held_places(
@@ -197,7 +211,8 @@ def hold_places(model: nn.Module, places: list[Place], fmt: Format, *, search: b
     """Round weights to nearest and pack them where they stand, in place."""
     for place in tqdm(places, desc=f"packing to {fmt}", unit="weight", leave=False):
         rows = as_rows(_parameter(model, place))
-        hold(model, place, _quantized(rows, fmt, place.name, search))
+        grid = fmt.for_rows_of(rows.in_features)
+        hold(model, place, _quantized(rows, grid, place.name, search))
 
 
 def _parameter(model: nn.Module, place: Place) -> nn.Parameter:

@@ -36,7 +36,7 @@ from shrinkkit.calibration import Block, Maxima, Rows, Several, Walk, free_group
 from shrinkkit.errors import InputError
 from shrinkkit.quant.ptq.activations import QMAX, quantize_activations, require_inputs
 from shrinkkit.surgery.fitness import refuse_unfit
-from shrinkkit.surgery.invariance import NormGroup, norm_groups, rescale
+from shrinkkit.surgery.invariance import NormGroup, rescale
 from shrinkkit.surgery.matrices import matrix
 from shrinkkit.surgery.parts import clone, decoder_blocks
 from shrinkkit.surgery.running import check_tokens, device_of, evaluating, require_same
@@ -117,8 +117,7 @@ def smooth(
         alpha = _alpha(alpha)
     calibration = check_tokens(calibration)
     refuse_unfit(model)
-    for block in decoder_blocks(model).values():
-        norm_groups(block)  # refuses an unknown family before anything is copied
+    decoder_blocks(model)  # refuses a model without one stack before anything is copied
     if not inplace:
         model = clone(model)
     per_window = max(1, SEARCH_TOKENS // len(calibration)) if alpha == "search" else 0
@@ -139,13 +138,14 @@ def _watched(
     block: Block, walk: Walk, per_window: int
 ) -> list[tuple[NormGroup, torch.Tensor, Rows]]:
     """Return what can be smoothed in a block, with the maxima and some rows of its input."""
-    readers = [group.consumers[0] for group in norm_groups(block.module)]
     seen = {}
-    for observed in walk.observe(block, lambda _: Several(Maxima(), Rows(per_window)), readers):
+    for observed in walk.observe(block, lambda _: Several(Maxima(), Rows(per_window))):
         maxima, rows = observed.seen.parts
+        if maxima.value is None:
+            continue  # no token of these windows came by: nothing to share out
         require_inputs(f"{block.name}.{observed.names[0]}", maxima)
         seen |= dict.fromkeys(observed.names, (maxima.value, rows))
-    free = free_groups(block, walk, lambda group: group.consumers[0] in seen)
+    free = free_groups(block, walk, lambda group: set(group.consumers) <= set(seen))
     return [(group, *seen[group.consumers[0]]) for group in free]
 
 

@@ -36,7 +36,7 @@ from shrinkkit.calibration import Walk
 from shrinkkit.errors import InputError
 from shrinkkit.quant.grids.formats import Format
 from shrinkkit.quant.ptq.calibrated import GPTQ, install, round_block, warn_of
-from shrinkkit.quant.ptq.model import weight_step
+from shrinkkit.quant.ptq.model import grid_of_each, weight_step
 from shrinkkit.quant.store.assembly import round_head, write_target
 from shrinkkit.quant.store.io import is_packed_part, refuse_foreign, tensors_of
 from shrinkkit.quant.store.unfinished import Unfinished
@@ -174,7 +174,7 @@ def _quantize_blocks(
     for block in walk:
         notes: list[str] = []
         skeleton.fill(block.name)
-        formats = dict.fromkeys(find_linears(block.module), step.format)
+        formats = grid_of_each(find_linears(block.module, needed=False), step.format)
         packed = round_block(block, walk, formats, step, notes)
         walk.advance(block)
         install(block, packed)

@@ -280,13 +280,19 @@ def page(found: dict[str, dict[str, tuple[str, str]] | str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _without_names(found: re.Match) -> str:
+    return "Nothing in a block" if found[0].startswith("Nothing") else " by"
+
+
 def _reasons(tried: dict[str, dict[str, tuple[str, str]]]) -> dict[str, dict[str, list[str]]]:
     """Return {reason without the names in it: {verb: families}}, the commonest first."""
     reasons: dict[str, dict[str, list[str]]] = {}
     for name, row in tried.items():
         for verb, (what, why) in row.items():
             if what in ("refused", "wrong"):
-                short = re.sub(r"\b[A-Z]\w+?(Model|LM|LMHead\w*|Layer|Block)\b", "It", why)
+                short = re.sub(r"^\w+(?= (does|has|hands))", "It", why)
+                short = re.sub(r" of [A-Z]\w+ by|Nothing in \S+ \(\w+\)", _without_names, short)
+                short = re.sub(r"layer \d+ of this \w+", "a layer of this model", short)
                 short = re.sub(r" \(.*?\)|\S*\.\d+\S*|by [\d.]+%", "", short).split(": ")[0]
                 kind = short.split(". ")[0].rstrip(".") + ("" if what == "refused" else " (WRONG)")
                 reasons.setdefault(f"{kind}.", {}).setdefault(verb, []).append(name)

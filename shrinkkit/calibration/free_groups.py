@@ -34,28 +34,26 @@ def free_groups(
     only: whether a group is wanted; all are, unless told otherwise.
     Raises InputError, with what was measured, where groups were wanted and none is free.
     """
-    named = [group for group in named_groups(block.module) if only(group)]
+    named = named_groups(block.module)
+    wanted = [group for group in named if only(group)]
     exact = walk.output_of(block)
-    if named and _change(block, walk, named, exact) == 0:
-        return named
-    seen = [group for group in watched_groups(block, walk) if only(group)]
+    if wanted and _change(block, walk, wanted, exact) == 0:
+        return wanted
+    seen = watched_groups(block, walk)
     free: dict[str, NormGroup] = {}
     changes = {}
-    for group in [*named, *seen]:
+    for group in filter(only, named + seen):
         for spelled in group.spellings(block.module) if group.source not in free else ():
             changes[group.source] = _change(block, walk, [spelled], exact)
             if changes[group.source] == 0:
                 free[group.source] = spelled
                 break
-    if not free:
+    if not free and (changes or not named + seen):
         said = ", ".join(f"{source} by {change:.0%}" for source, change in changes.items())
+        measured = f"rescaling a module and its readers changed the output ({said})."
         raise InputError(
             f"Nothing in {block.name} ({type(block.module).__name__}) can be rescaled for nothing: "
-            + (
-                f"rescaling a module and its readers changed the output ({said})."
-                if said
-                else "no norm's output goes to linear layers alone."
-            )
+            + (measured if said else "no norm's output goes to linear layers alone.")
         )
     return list(free.values())
 

@@ -47,7 +47,7 @@ def test_blocks_of_other_families(model, first, request):
 
 
 def test_an_unknown_family_is_said_so():
-    with pytest.raises(InputError, match="BLOCK_PATHS"):
+    with pytest.raises(InputError, match="Sequential has 0 stacks of as many blocks"):
         decoder_blocks(nn.Sequential(nn.Linear(2, 2)))
 
 

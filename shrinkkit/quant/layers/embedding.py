@@ -28,6 +28,7 @@ class QuantizedEmbedding(nn.Embedding):
     Holds its own matrix, or shares that of a tied output head (`tied=True`), which is then
     counted, saved and moved with the head alone.
 
+    >>> from shrinkkit.quant.grids.formats import Format
     >>> head = QuantizedLinear.from_linear(nn.Linear(64, 32, bias=False), Format(8))
     >>> QuantizedEmbedding(head, tied=True)(torch.tensor([[3, 5]])).shape
     torch.Size([1, 2, 64])

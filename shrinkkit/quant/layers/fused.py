@@ -123,7 +123,7 @@ def stack(layers: list[nn.Module]) -> nn.Module:
 
     >>> a, b = nn.Linear(4, 2), nn.Linear(4, 3)
     >>> x = torch.ones(1, 4)
-    >>> torch.equal(stack([a, b])(x), torch.cat([a(x), b(x)], dim=1))
+    >>> torch.allclose(stack([a, b])(x), torch.cat([a(x), b(x)], dim=1))
     True
     """
     if reason := why_not_one_matrix(layers):

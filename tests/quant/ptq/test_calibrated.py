@@ -97,6 +97,6 @@ def test_bad_input(llama, tokens) -> None:
     with pytest.raises(InputError, match="bits must be a whole number"):
         gptq_model(llama, tokens, bits=1)
     with pytest.raises(InputError, match=r"Layer model\.layers\.0\.self_attn.*larger than the row"):
-        gptq_model(llama, tokens, bits=4, group_size=100)
+        gptq_model(llama, tokens, bits=4, group_size=1000)
     with pytest.raises(InputError, match="bits must be a whole number"):
         gptq_model(llama, tokens[:0], head_bits=1)  # said before the text is looked at

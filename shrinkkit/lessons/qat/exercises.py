@@ -16,7 +16,7 @@ from itertools import chain
 import numpy as np
 import torch
 
-from shrinkkit.checks.casts import OtherCasts
+from shrinkkit.checks.casts import UndefinedCasts
 from shrinkkit.checks.compare import Part, close, compare, must
 from shrinkkit.checks.inputs import fresh, tensor
 from shrinkkit.checks.judge import Attempt, Exercise
@@ -173,7 +173,7 @@ def judge_ternarize(ternarize: Attempt) -> None:
     for weight, dtype, rtol in chain(ternary_cases(), fresh_ternary_cases()):
         given = tensor(weight).to(dtype)
         # 0 / 0 cast to int8 is 0 on this machine, by chance.
-        with nullcontext() if weight.any() else OtherCasts():
+        with nullcontext() if weight.any() else UndefinedCasts():
             compare(
                 ternarize,
                 truths.ternary,

@@ -1,4 +1,4 @@
-"""Casts of NaN and infinity give another number inside of `UndefinedCasts`, and nothing else does."""
+"""Casts of NaN and infinity give another number inside of `UndefinedCasts`; all else stays."""
 
 from __future__ import annotations
 

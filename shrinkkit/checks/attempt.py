@@ -104,7 +104,7 @@ class Attempt:
         try:
             with torch.set_grad_enabled(torch.is_grad_enabled()), self.curtain():
                 result = action()
-        except CheckFailed:  # something that is closed
+        except (CheckFailed, KeyboardInterrupt):  # something that is closed, or the stop button
             raise
         except NotImplementedError as error:
             if error.args:  # one of torch's own: "not implemented for 'Half'"
@@ -114,7 +114,7 @@ class Attempt:
                 f"`{stub}` is not written yet: replace `raise NotImplementedError()` with your "
                 "code and run its cell, then this one."
             ) from None
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # SystemExit and its like, too
             raise CheckFailed(self._report(error, call)) from error
         finally:
             torch.set_default_dtype(float_dtype)

@@ -145,8 +145,28 @@ def test_torchs_settings_come_back() -> None:
     assert torch.get_default_dtype() is torch.float32
 
 
+def raising(error: BaseException):
+    def answer(x: int) -> None:
+        raise error
+
+    return answer
+
+
 def test_leaving_python_is_a_failure() -> None:
     assert "raised SystemExit" in failure_of(lambda x: exit(), 1)
+
+
+def test_an_error_that_no_except_exception_catches_is_a_failure() -> None:
+    class Base(BaseException):
+        pass
+
+    for error in (GeneratorExit(), Base()):
+        assert f"raised {type(error).__name__}" in failure_of(raising(error), 1)
+
+
+def test_the_stop_button_is_none() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        Attempt(raising(KeyboardInterrupt()), "answer")(1)
 
 
 def test_an_error_without_words_is_told() -> None:

@@ -127,7 +127,7 @@ def ternary_float(weight: Tensor) -> Pair:
     return q.float(), scale
 
 
-@ternarize.mistake("swapped", says="`q` should come first")
+@ternarize.mistake("swapped", says="The two results are swapped")
 def ternary_swapped(weight: Tensor) -> Pair:
     return by_thresholds(weight)[::-1]
 

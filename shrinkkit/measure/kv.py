@@ -126,7 +126,9 @@ def cache_bytes_at(
     alike: dict[tuple, int] = {}  # layers that keep the same hold the same: one of them is filled
     total = 0
     for number, one in enumerate(kept):
-        layer = cache.layers[number] if number < len(cache.layers) else None
+        if number == len(cache.layers):  # as `update` would do it
+            cache.layers.append(cache.layer_class_to_replicate())
+        layer = cache.layers[number]
         kind = (one, type(layer), getattr(layer, "sliding_window", None))
         if kind not in alike:
             keys, values = (

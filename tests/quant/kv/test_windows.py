@@ -97,6 +97,7 @@ def test_each_layer_is_asked_what_it_keeps() -> None:
         "q_lora_rank": None,
         "qk_rope_head_dim": 8,
         "num_key_value_heads": 2,
+        "head_dim": 8,
     }
     deepseek = tiny.model("DeepseekV3ForCausalLM", **{**SIZES, **latent, "n_routed_experts": 8})
     cache = DynamicCache(config=deepseek.config)

@@ -122,6 +122,12 @@ def test_rescaling_changes_no_output_and_the_hessians_are_those_of_the_new_input
         assert torch.allclose(ours, fresh, rtol=1e-3, atol=1e-4 * fresh.max().item()), names
 
 
+def test_inputs_that_are_all_zero_leave_the_channels_as_they_are() -> None:
+    group = NormGroup("norm", ("q",), n_channels=4, head_dim=4)
+    found = search_scale([torch.ones(3, 4)], torch.zeros(4, 4), int_format(4), group)
+    assert found.scale.tolist() == [1, 1, 1, 1]
+
+
 @pytest.mark.parametrize("rounding", ["nearest", "gptq"])
 def test_a_model_predicts_more_like_the_reference_than_after_rounding(
     llama, tokens, rounding: str

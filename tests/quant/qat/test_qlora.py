@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch.nn.functional import linear
@@ -11,11 +13,17 @@ from shrinkkit.measure import next_token_agreement
 from shrinkkit.quant import (
     NF4,
     add_lora,
+    convert_qat,
+    dequantize_model,
     int_format,
+    load_lora,
     lora_layers,
     merge_lora,
+    prepare_qat,
     quantize_model,
     tensors_of,
+    train_qat,
+    tune_scales,
 )
 from shrinkkit.surgery.parts import find_linears
 from tests.quant.conftest import train, windows_of
@@ -119,15 +127,45 @@ def test_same_seed_same_adapter(llama) -> None:
 
 
 def test_adapters_can_be_saved_and_put_back(healed, tmp_path) -> None:
-    from peft.utils import set_peft_model_state_dict
-    from safetensors.torch import load_file
-
     base, adapted, _ = healed
     tokens = windows_of(2, seed=3)
     adapted.save_pretrained(tmp_path)
-    again = add_lora(base, rank=4, seed=9)
-    set_peft_model_state_dict(again, load_file(tmp_path / "adapter_model.safetensors"))
+    again = load_lora(base, tmp_path)
     assert torch.equal(logits(again.eval(), tokens), logits(adapted, tokens))
+    mine, theirs = (
+        {name for name, p in model.named_parameters() if p.requires_grad}
+        for model in (again, adapted)
+    )
+    assert mine == theirs  # it can be trained on
+    merged = merge_lora(again)
+    torch.testing.assert_close(logits(merged, tokens), logits(merge_lora(adapted), tokens))
+
+
+def test_an_adapter_of_another_model_is_refused(healed, llama, tmp_path) -> None:
+    base, adapted, _ = healed
+    with pytest.raises(InputError, match=r"adapter_config\.json is missing"):
+        load_lora(base, tmp_path)
+    adapted.save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="no packed layer"):
+        load_lora(llama, tmp_path)
+    with pytest.raises(InputError, match="already"):
+        load_lora(adapted, tmp_path)
+    with pytest.raises(InputError, match="of its layers are not packed in this model"):
+        load_lora(quantize_model(llama, include="model.layers.0.*"), tmp_path)
+
+
+def test_a_16_bit_model_keeps_its_dtype_through_adapters_training_and_back(llama) -> None:
+    half, tokens = copy.deepcopy(llama).bfloat16(), windows_of(4, seed=3)
+    small = quantize_model(half, 4, 32)
+    adapted = train_qat(add_lora(small), tokens, steps=1)
+    for model in (
+        merge_lora(adapted),
+        dequantize_model(small),
+        prepare_qat(half, 4, 32),
+        convert_qat(train_qat(prepare_qat(half, 4, 32), tokens, steps=1)),
+        tune_scales(small, half, tokens, steps=1),
+    ):
+        assert logits(model, tokens).dtype == torch.bfloat16
 
 
 def test_the_adapter_can_be_switched_off(healed) -> None:

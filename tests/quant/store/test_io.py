@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from shrinkkit.errors import AssetError, InputError, ShrinkkitError
+from shrinkkit.export import save_compressed_tensors
 from shrinkkit.loading import load_model
 from shrinkkit.quant import (
     FP8_E4M3,
@@ -23,7 +24,7 @@ from shrinkkit.quant import (
     save,
 )
 from shrinkkit.quant.layers import kernels
-from shrinkkit.sources.models import QUANTIZED_FILE
+from shrinkkit.sources.models import PAGE, QUANTIZED_FILE
 from tests.tiny import logits
 
 IDS = torch.arange(24).view(2, 12)
@@ -144,6 +145,45 @@ def test_saving_over_ones_own_folder_replaces_it_and_others_are_safe(tiny_llama,
     assert load(saved).model.layers[0].mlp.up_proj.format.bits == 8
     with pytest.raises(InputError, match="not written by shrinkkit"):
         save(quantize_model(tiny_llama, bits=8), notes)
+
+
+def test_what_others_put_beside_the_model_stays_and_a_link_is_followed(tiny_llama, tmp_path):
+    small = quantize_model(tiny_llama, bits=8)
+    disk = tmp_path / "large disk"
+    disk.mkdir()
+    place = tmp_path / "link"
+    place.symlink_to(disk)
+    save(small, place)
+    (disk / "NOTES.md").write_text("mine")
+    (disk / "adapter" / "deep").mkdir(parents=True)
+    (disk / "adapter" / "deep" / "weights").write_bytes(b"theirs")
+    (disk / PAGE).write_text("of an earlier run")
+    save(quantize_model(tiny_llama, bits=4, group_size=32), place)
+    assert place.is_symlink()
+    assert (disk / "NOTES.md").read_text() == "mine"
+    assert (disk / "adapter" / "deep" / "weights").read_bytes() == b"theirs"
+    assert not (disk / PAGE).exists()  # it would say of the new model what was true of the old
+    assert load(place).model.layers[0].mlp.up_proj.format.bits == 4
+    assert {path.name for path in tmp_path.iterdir()} == {"large disk", "link"}
+
+
+def test_a_home_folder_is_the_users(tiny_llama, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    small = quantize_model(tiny_llama, bits=8)
+    save(small, "~/model")
+    save_compressed_tensors(quantize_model(tiny_llama, 4, 32, head_bits=None), "~/exported")
+    assert not (tmp_path / "~").exists()
+    assert torch.equal(logits(load_model("~/model"), IDS), logits(small, IDS))
+    assert (tmp_path / "home" / "exported" / "config.json").is_file()
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_a_model_that_an_export_opens_is_not_quantized_again(tiny_llama, tmp_path, symmetric):
+    small = quantize_model(tiny_llama, 4, 32, symmetric=symmetric, head_bits=None)
+    opened = load_model(save_compressed_tensors(small, tmp_path / "exported"))
+    with pytest.raises(InputError, match="quantized already by compressed-tensors"):
+        quantize_model(opened, 3, 32)
 
 
 def test_a_float_model_is_not_saved_here(tiny_llama, tmp_path):

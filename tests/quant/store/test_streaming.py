@@ -35,6 +35,7 @@ from shrinkkit.surgery.parts import find_linears
 from shrinkkit.system.files import lock
 from tests import tiny
 from tests.processes import kill_once, refuse, start_python, succeed, write_words
+from tools import tiny_families
 
 GRID = {"bits": 4, "group_size": 32}
 SMALL_SCALES = int_format(3, group_size=16, scale_bits=6)
@@ -127,11 +128,31 @@ def test_what_stays_in_float_keeps_its_dtype(tokens, tmp_path: Path) -> None:
     assert (near - far).abs().max() < 0.1 * far.std()  # activations in bfloat16
 
 
-def test_other_families_stream_too(tokens, tmp_path: Path) -> None:
-    tiny.opt(vocab_size=256).save_pretrained(tmp_path / "opt")
-    target = gptq_checkpoint(tmp_path / "opt", tmp_path / "streamed", tokens, **GRID)
-    plain = save(gptq_model(load_model(tmp_path / "opt"), tokens, **GRID), tmp_path / "plain")
+@pytest.mark.parametrize("name", ["opt", "gpt2", "gemma3_text", "phi3", "falcon"])
+def test_other_families_stream_too(name: str, tokens, tmp_path: Path) -> None:
+    tiny_families.family(name).model.save_pretrained(tmp_path / name)
+    tokens = tokens % 128
+    target = gptq_checkpoint(tmp_path / name, tmp_path / "streamed", tokens, **GRID)
+    plain = save(gptq_model(load_model(tmp_path / name), tokens, **GRID), tmp_path / "plain")
     assert same_file(target, plain)
+
+
+def test_whatever_lies_beside_the_weights_comes_along(source: Path, tokens, tmp_path: Path) -> None:
+    folder = shutil.copytree(source, tmp_path / "source")
+    kept = ["LICENSE", "tokenizer.json", "additional_chat_templates/tool_use.jinja", "merges.txt"]
+    left = [
+        "pytorch_model.bin",
+        ".gitattributes",
+        "onnx/model.onnx",
+        "model.safetensors.index.json",
+    ]
+    for name in [*kept, *left[:3]]:
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(name)
+    target = gptq_checkpoint(folder, tmp_path / "streamed", tokens, **GRID)
+    assert all((target / name).read_text() == name for name in kept)
+    assert not any((target / name).exists() for name in left)
 
 
 def test_names_without_the_familys_prefix_are_found(source: Path, tokens, tmp_path: Path) -> None:

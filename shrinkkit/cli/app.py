@@ -189,7 +189,7 @@ def _shrink(
     model: str, folder: str, steps: list, calibration: str, n_samples: int, seed: int
 ) -> list[dict[str, Any]]:
     """Open a model, apply steps, save; return a row a step."""
-    from shrinkkit.errors import InputError
+    from shrinkkit.errors import InputError, ShrinkkitError
     from shrinkkit.loading import load_model
     from shrinkkit.measure import file_bytes, saved_bytes
     from shrinkkit.quant import save
@@ -201,8 +201,13 @@ def _shrink(
             f"The last step, {steps[-1]}, leaves float weights: nothing would be smaller. Add one "
             "that packs them, such as W8A8."
         )
-    tokenizer = load_tokenizer(model)
     needed = any(step.needs_text for step in steps)
+    try:
+        tokenizer = load_tokenizer(model)
+    except ShrinkkitError:
+        if needed:
+            raise
+        tokenizer = None  # no text is read: a model without one can be rounded all the same
     windows = _windows(tokenizer, calibration, n_samples, seed) if needed else None
     reference = load_model(model)
     small = shrink(reference, steps, windows)

@@ -83,7 +83,7 @@ def check_tokens(tokens: torch.Tensor) -> torch.Tensor:
 
 
 def check_vocabulary(name: str, model: nn.Module, tokens: torch.Tensor) -> None:
-    """Refuse token ids that a model does not know, which would crash it or index nonsense."""
+    """Refuse token ids, and windows, that a model has no row for: they would crash it."""
     low, high = int(tokens.min()), int(tokens.max())
     if low < 0:
         raise InputError(f"tokens holds the id {low}: token ids start at 0, without padding marks.")
@@ -94,6 +94,28 @@ def check_vocabulary(name: str, model: nn.Module, tokens: torch.Tensor) -> None:
             "another model's tokenizer. Make them again with this model's, as in "
             "load_text('wikipedia', tokenizer=...)."
         )
+    if (longest := learned_positions(model)) is not None and tokens.shape[-1] > longest:
+        raise InputError(
+            f"tokens has windows of {tokens.shape[-1]} tokens, and {name} has learned "
+            f"{longest} positions: make shorter windows (seq_len={longest})."
+        )
+
+
+def learned_positions(model: nn.Module) -> int | None:
+    """Return how many positions a model has a learned vector for; None where it learns none.
+
+    A table of positions is an embedding beside that of the tokens, with as many rows as the
+    configuration says, and some more in front where the family counts from further on.
+    """
+    config = getattr(model, "config", None)
+    said = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+    names = {"pos", "wpe"}
+    for name, module in model.named_modules():
+        is_table = isinstance(module, nn.Embedding) and any(part in name for part in names)
+        if is_table and said is not None and 0 <= module.num_embeddings - said <= 4:
+            padding = -1 if module.padding_idx is None else module.padding_idx
+            return module.num_embeddings - getattr(module, "offset", padding + 1)
+    return None
 
 
 def probe_tokens(model: nn.Module) -> torch.Tensor:

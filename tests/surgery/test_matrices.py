@@ -12,6 +12,7 @@ from shrinkkit.errors import InputError
 from shrinkkit.surgery.fitness import refuse_unfit
 from shrinkkit.surgery.matrices import Place, is_linear, matrix, other_matrices
 from shrinkkit.surgery.parts import find_linears, tied_embeddings
+from shrinkkit.surgery.running import check_vocabulary, learned_positions
 from tests import tiny
 
 
@@ -118,3 +119,26 @@ def test_a_config_that_says_quantized_is_believed() -> None:
     model.config.quantization_config = {"quant_method": "bitsandbytes"}
     with pytest.raises(InputError, match="quantized already by bitsandbytes"):
         refuse_unfit(model)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "sizes", "usable"),
+    [
+        ("GPT2LMHeadModel", {"n_embd": 32, "n_head": 2, "n_layer": 1, "n_positions": 20}, 20),
+        ("OPTForCausalLM", {"ffn_dim": 32, "word_embed_proj_dim": 32}, 20),
+        ("BertModel", {"intermediate_size": 32}, 20),
+        ("RobertaModel", {"intermediate_size": 32, "pad_token_id": 1}, 18),
+        ("LlamaForCausalLM", {"intermediate_size": 32}, None),
+    ],
+)
+def test_windows_longer_than_the_learned_positions_are_refused(architecture, sizes, usable) -> None:
+    more = {} if "n_embd" in sizes else {**tiny.SIZES, "max_position_embeddings": 20}
+    model = tiny.model(architecture, **{**more, "num_hidden_layers": 1, "vocab_size": 64, **sizes})
+    assert learned_positions(model) == usable
+    longest = tiny.tokens(1, usable or 30, vocab_size=60) + 3
+    with torch.no_grad():
+        model(longest)
+    check_vocabulary("the model", model, longest)
+    if usable is not None:
+        with pytest.raises(InputError, match=f"has learned {usable} positions"):
+            check_vocabulary("the model", model, tiny.tokens(1, usable + 1, vocab_size=60))

@@ -16,7 +16,7 @@ from shrinkkit.errors import InputError
 M = TypeVar("M", bound=nn.Module)
 
 
-def _refuse(*_: Any, **__: Any) -> NoReturn:
+def _refuse_to_save(*_: Any, **__: Any) -> NoReturn:
     raise InputError(
         "save_pretrained would write packed layers under names that transformers cannot read back. "
         "Use shrinkkit.quant.save(model, folder), shrinkkit.export.save_compressed_tensors for "
@@ -24,14 +24,30 @@ def _refuse(*_: Any, **__: Any) -> NoReturn:
     )
 
 
+def _refuse_to_resize(*_: Any, **__: Any) -> NoReturn:
+    raise InputError(
+        "The packed vocabulary cannot get other rows: resize the float model's embeddings first, "
+        "and quantize it then."
+    )
+
+
+_CLOSED = {
+    "save_pretrained": _refuse_to_save,
+    "push_to_hub": _refuse_to_save,
+    "resize_token_embeddings": _refuse_to_resize,
+}
+
+
 def seal(model: M) -> M:
-    """Let `model.save_pretrained` refuse, with what to call instead; returns the model."""
-    if hasattr(type(model), "save_pretrained"):
-        model.save_pretrained = _refuse
+    """Let what would spoil a packed model refuse, with what to call instead; returns the model."""
+    for name, refusal in _CLOSED.items():
+        if hasattr(type(model), name):
+            setattr(model, name, refusal)
     return model
 
 
 def unseal(model: M) -> M:
-    """Give a model that has no packed layers any more its `save_pretrained` back."""
-    vars(model).pop("save_pretrained", None)
+    """Give a model that has no packed layers any more its methods back."""
+    for name in _CLOSED:
+        vars(model).pop(name, None)
     return model

@@ -39,7 +39,13 @@ from shrinkkit.surgery.fitness import refuse_unfit
 from shrinkkit.surgery.invariance import NormGroup, rescale
 from shrinkkit.surgery.matrices import matrix
 from shrinkkit.surgery.parts import clone, decoder_blocks
-from shrinkkit.surgery.running import check_tokens, device_of, evaluating, require_same
+from shrinkkit.surgery.running import (
+    check_tokens,
+    check_vocabulary,
+    device_of,
+    evaluating,
+    require_same,
+)
 from shrinkkit.surgery.step import Step
 
 ALPHAS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # what a search tries, beside leaving as it is
@@ -117,6 +123,7 @@ def smooth(
         alpha = _alpha(alpha)
     calibration = check_tokens(calibration)
     refuse_unfit(model)
+    check_vocabulary("the model", model, calibration)
     decoder_blocks(model)  # refuses a model without one stack before anything is copied
     if not inplace:
         model = clone(model)

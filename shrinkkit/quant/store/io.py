@@ -176,6 +176,15 @@ def require_quantized(function: str, model: nn.Module) -> None:
         )
     if not hasattr(model, "config"):
         raise InputError(f"{function} needs a transformers model (one with a config).")
+    import transformers
+
+    if getattr(transformers, type(model).__name__, None) is not type(model):
+        raise InputError(
+            f"{function} writes models that transformers can build from their config, and "
+            f"{type(model).__name__} is none of its classes, so that nobody could open the file. "
+            "Save the model inside (an adapter has save_pretrained of its own; a compiled model "
+            "has _orig_mod)."
+        )
 
 
 def refuse_foreign(folder: Path) -> None:

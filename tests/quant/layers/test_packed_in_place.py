@@ -177,6 +177,10 @@ def test_a_packed_model_does_not_save_itself_in_a_form_that_nobody_opens(tmp_pat
     with pytest.raises(InputError, match="save_pretrained would write packed layers"):
         small.save_pretrained(tmp_path / "x")
     assert not (tmp_path / "x").exists()
+    with pytest.raises(InputError, match="save_pretrained would write packed layers"):
+        small.push_to_hub("me/model")
+    with pytest.raises(InputError, match="cannot get other rows"):
+        small.resize_token_embeddings(70)
     opened = load(save(small, tmp_path / "small"))
     with pytest.raises(InputError, match=r"shrinkkit\.quant\.save"):
         opened.save_pretrained(tmp_path / "x")

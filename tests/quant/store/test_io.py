@@ -17,6 +17,7 @@ from shrinkkit.quant import (
     FP8_E4M3,
     MXFP4,
     NF4,
+    add_lora,
     dequantize_model,
     int_format,
     load,
@@ -165,6 +166,13 @@ def test_what_others_put_beside_the_model_stays_and_a_link_is_followed(tiny_llam
     assert not (disk / PAGE).exists()  # it would say of the new model what was true of the old
     assert load(place).model.layers[0].mlp.up_proj.format.bits == 4
     assert {path.name for path in tmp_path.iterdir()} == {"large disk", "link"}
+
+
+def test_what_no_class_of_transformers_could_open_is_not_saved(tiny_llama, tmp_path):
+    adapted = add_lora(quantize_model(tiny_llama, bits=8))
+    with pytest.raises(InputError, match=r"PeftModel.* is none of its classes"):
+        save(adapted, tmp_path / "adapted")
+    assert not (tmp_path / "adapted").exists()
 
 
 def test_a_home_folder_is_the_users(tiny_llama, tmp_path, monkeypatch):

@@ -111,7 +111,7 @@ def qparams_swapped(weight: Tensor, bits: int) -> Pair:
     return qparams_by_sorting(weight, bits)[::-1]
 
 
-@choose_qparams.mistake("only the scale returned", says="Two tensors should come back")
+@choose_qparams.mistake("only the scale returned", says="come back, in this order: `return scale")
 def qparams_scale_only(weight: Tensor, bits: int) -> Tensor:
     return qparams_by_sorting(weight, bits)[0]
 

@@ -26,7 +26,7 @@ Case = tuple[Array, int, int, torch.dtype]
 def spread_cases(
     seed: int | np.random.Generator, shape: tuple[int, int], group_size: int
 ) -> Iterator[Case]:
-    """Yield groups from 1e-8 to 1e4, side by side, for every bit width, and in other dtypes.
+    """Yield groups from 1e-9 to 1e4, side by side, for every bit width, and in other dtypes.
 
     One group of a random row is zero.
     """
@@ -35,7 +35,7 @@ def spread_cases(
         weight = random_weight(rng, *shape)
         places = column_groups(weight, group_size)
         for n, place in enumerate(places):
-            weight[place] *= 10.0 ** (rng.uniform(-6, 4) if n else -8)
+            weight[place] *= 10.0 ** (rng.uniform(-6, 4) if n else -9)
         if len(places) > 1:
             weight[places[rng.integers(1, len(places))]] = 0.0
         moved = truths.away_from_ties(weight, bits, group_size)
@@ -96,14 +96,14 @@ def qparams_cases() -> Iterator[tuple[Array, int, torch.dtype]]:
 def spread_qparams_cases(
     seed: int | np.random.Generator, shape: tuple[int, int]
 ) -> Iterator[tuple[Array, int, torch.dtype]]:
-    """Yield shifted rows from 1e-8 to 1e4, side by side, for every bit width; other dtypes."""
+    """Yield shifted rows from 1e-9 to 1e4, side by side, for every bit width; other dtypes."""
     rng = np.random.default_rng(seed)
     for bits in ALL_BITS:
         weight = random_weight(rng, *shape)
         for n, row in enumerate(weight):
             while True:
                 row[:] = rng.standard_normal(len(row)) + rng.uniform(-3, 3)
-                row *= 10.0 ** (rng.uniform(-6, 4) if n else -8)
+                row *= 10.0 ** (rng.uniform(-6, 4) if n else -9)
                 if truths.has_clear_zero_points(row[None], bits):
                     break
         weight[rng.integers(1, len(weight))] = 0.0
@@ -190,21 +190,29 @@ def clip_cases() -> Iterator[ClipCase]:
     dead = random_weight(42, 3, 25)
     dead[1] = 0.0
     falling = np.linspace(1.0, 0.4, 13)
+    crowded = np.sign(random_weight(44, 2, 220)) + 0.1 * random_weight(50, 2, 220)
+    crowded[:, 5] = 8.0, -6.0
     for weight, bits, ratios in [
         (first, 3, with_winners_at_ends(first, 3, shuffled)),
         (spiky, 3, falling),
         (random_weight(43, 6, 64), 4, np.linspace(1.0, 0.3, 29)),
         (random_weight(45, 2, 50), 4, np.array([0.6, 0.9, 0.75])),
-        (dead, 4, falling),
+        (dead, 4, falling[1:]),
+        (crowded, 2, np.linspace(0.9, 0.08, 12)),  # ratios below 0.2 win
         (random_weight(46, 3, 1), 2, falling),  # one column: nothing is gained by clipping
         (random_weight(47, 3, 12), 4, np.array([0.8])),  # one ratio
     ]:
         yield weight, bits, ratios.astype(np.float32)
-    yield from spread_clip_cases(140, (4, 26))
+    yield from spread_clip_cases(62, (4, 26))
+
+
+SEARCHES = ((0.05, 0.33), (0.3, 1.0), (0.9, 1.4))  # the smallest and the largest ratio
 
 
 def spread_clip_cases(
-    seed: int | np.random.Generator, shape: tuple[int, int]
+    seed: int | np.random.Generator,
+    shape: tuple[int, int],
+    searches: tuple[tuple[float, float], ...] = SEARCHES,
 ) -> Iterator[ClipCase]:
     """Yield rows from 1e-8 to 1e5 for every bit width: the last ratio wins, the first, small ones.
 
@@ -212,12 +220,13 @@ def spread_clip_cases(
     """
     rng = np.random.default_rng(seed)
     for bits in ALL_BITS:
-        for low, high in [(0.05, 0.33), (0.3, 1.0), (0.9, 1.4)]:
+        for low, high in searches:
             ratios = rng.permutation(np.linspace(low, high, 9)).astype(np.float32)
-            weight = random_weight(rng, *shape)
+            weight = np.zeros(shape, np.float32)
             for n, row in enumerate(weight):
                 redraw_row(rng, row, bits, ratios)
-                weight[n] *= 10.0 ** (rng.uniform(-6, 4) if n else rng.choice([-8, 5]))
+                is_last = n == len(weight) - 1
+                weight[n] *= 10.0 ** (rng.choice([-8, 5]) if is_last else rng.uniform(-6, 4))
             yield weight, bits, with_winners_at_ends(weight, bits, ratios)
 
 
@@ -239,7 +248,8 @@ def with_winners_at_ends(weight: Array, bits: int, ratios: Array) -> Array:
 
 
 def fresh_clip_cases() -> Iterator[ClipCase]:
-    """Draw the shape, and then as above."""
+    """Draw the shape and where to search, and then as above."""
     rng = fresh()
     out_features, in_features = (int(n) for n in rng.integers((2, 8), (5, 30)))
-    yield from spread_clip_cases(rng, (out_features, in_features))
+    search = SEARCHES[rng.integers(len(SEARCHES))]
+    yield from spread_clip_cases(rng, (out_features, in_features), (search,))

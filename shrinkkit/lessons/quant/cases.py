@@ -52,8 +52,8 @@ def rtn_cases() -> Iterator[Case]:
     dead[2] = 0.0
     for weight, bits in [
         (random_weight(1, 3, 8), 4),
-        (random_weight(2, 6, 5), 3),
         (spiky, 8),
+        (random_weight(2, 6, 5), 3),
         (-np.abs(random_weight(5, 2, 9)), 4),
         (random_weight(6, 5, 1), 2),
         (random_weight(7, 1, 20), 5),

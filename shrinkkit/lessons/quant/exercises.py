@@ -11,6 +11,7 @@ from collections.abc import Callable
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import torch
 
 from shrinkkit.checks.compare import Part, compare
@@ -18,9 +19,19 @@ from shrinkkit.checks.inputs import column_groups, largest, tensor
 from shrinkkit.checks.judge import Attempt, Exercise
 from shrinkkit.checks.results import TENSORS
 from shrinkkit.lessons.quant import cases, mistakes, mistakes_clip, mistakes_pack, truths
+from shrinkkit.lessons.quant.truths import Array
 
 OWN = ("shrinkkit.quant.grids.affine", "shrinkkit.quant.grids.packing")  # closed during every check
-STAND_IN = "Only a scale of exactly 0 needs a stand-in, and no other is raised, however small."
+SMALL = 1e-2  # where a scale reaches less than that, a hint says what to do with scales
+
+
+def with_stand_in(hint: str, top: Array) -> str:
+    """Add what becomes of small scales to a hint, where there are some.
+
+    top: the largest magnitudes that the scales have to reach.
+    """
+    stand_in = " Only a scale of exactly 0 needs a stand-in, and no other is raised, however small."
+    return hint + stand_in if top.min() < SMALL else hint
 
 
 def rounded(
@@ -28,13 +39,8 @@ def rounded(
 ) -> None:
     """Compare a rounded weight with the truth, to a part of what each of its scales reaches."""
     weight, bits, group_size, dtype = case
-    part = Part(
-        name,
-        f"{hint} {STAND_IN}",
-        dtype=dtype,
-        rtol=0.0,
-        atol=2e-6 * largest(weight, column_groups(weight, group_size)),
-    )
+    top = largest(weight, column_groups(weight, group_size))
+    part = Part(name, with_stand_in(hint, top), dtype=dtype, rtol=0.0, atol=2e-6 * top)
     given = (tensor(weight).to(dtype), bits, *more)
     compare(attempt, truth, (weight, bits, *more), part, given=given)
 
@@ -51,13 +57,14 @@ def judge_choose_qparams(choose_qparams: Attempt) -> None:
     """Check scale and zero point of an asymmetric grid, one for each row."""
     for weight, bits, dtype in chain(cases.qparams_cases(), cases.fresh_qparams_cases()):
         here = f"for weights {list(weight.shape)} at {bits} bits"
+        hint = "scale = (high - low) / (2**bits - 1), with zero inside [low, high]."
         compare(
             choose_qparams,
             truths.range_qparams,
             (weight, bits),
             Part(
                 f"the scale {here}",
-                f"scale = (high - low) / (2**bits - 1), with zero inside [low, high]. {STAND_IN}",
+                with_stand_in(hint, np.abs(weight).max(axis=1)),
                 rtol=2e-6,
                 atol=0.0,
             ),
@@ -112,13 +119,12 @@ def judge_pack_int4(pack_int4: Attempt, unpack_int4: Attempt) -> None:
 def judge_best_clip(best_clip: Attempt) -> None:
     """Check the search for the row's scale with the least squared rounding error."""
     for weight, bits, ratios in chain(cases.clip_cases(), cases.fresh_clip_cases()):
-        part = Part(
-            f"the scale for weights {list(weight.shape)} at {bits} bits and {len(ratios)} ratios",
+        name = f"the scale for weights {list(weight.shape)} at {bits} bits and {len(ratios)} ratios"
+        hint = (
             "For each row on its own: max|row| / qmax times the ratio whose rounded row has the "
-            f"least sum of squared errors. {STAND_IN}",
-            rtol=2e-6,
-            atol=0.0,
+            "least sum of squared errors."
         )
+        part = Part(name, with_stand_in(hint, np.abs(weight).max(axis=1)), rtol=2e-6, atol=0.0)
         compare(best_clip, truths.best_scales, (weight, bits, ratios), part)
 
 

@@ -19,6 +19,10 @@ RAISED = (
     "the scale of small weights was raised (`clamp(min=...)`, `+ 1e-8`): only a scale of exactly 0 "
     "needs a stand-in"
 )
+RAISED_A_LITTLE = (
+    "a tiny bound such as 1e-8 raised the scale of even smaller weights: only a scale of exactly 0 "
+    "needs a stand-in"
+)
 
 
 def qmax_of(bits: int) -> int:
@@ -86,7 +90,7 @@ for says, wrong in {
         lambda weight, bits: rounded(weight, bits, dead=0.0)
     ),
     RAISED: lambda weight, bits: rounded(weight, bits, least=1e-2),
-    f"{RAISED} (such as 1e-8)": lambda weight, bits: rounded(weight, bits, least=1e-8),
+    RAISED_A_LITTLE: lambda weight, bits: rounded(weight, bits, least=1e-8),
     "the grid has as many levels at every bit width: qmax = 2**(bits-1) - 1 depends on bits": (
         lambda weight, bits: rounded(weight, 4)
     ),
@@ -170,7 +174,7 @@ for says, wrong in {
         lambda weight, bits: qparams(weight, bits, dead=0.0)
     ),
     RAISED: lambda weight, bits: qparams(weight, bits, least=1e-2),
-    f"{RAISED} (such as 1e-8)": lambda weight, bits: qparams(weight, bits, least=1e-8),
+    RAISED_A_LITTLE: lambda weight, bits: qparams(weight, bits, least=1e-8),
     "the grid has as many levels at every bit width: it has 2**bits - 1 steps": (
         lambda weight, bits: qparams(weight, 4)
     ),
@@ -239,9 +243,7 @@ for says, wrong in {
         lambda weight, bits, size: grouped(weight, bits, size, dead=0.0)
     ),
     RAISED: lambda weight, bits, size: grouped(weight, bits, size, least=1e-2),
-    f"{RAISED} (such as 1e-8)": (
-        lambda weight, bits, size: grouped(weight, bits, size, least=1e-8)
-    ),
+    RAISED_A_LITTLE: (lambda weight, bits, size: grouped(weight, bits, size, least=1e-8)),
     "a group runs on from the end of one row into the next row": flattened,
 }.items():
     GROUP_RTN.add(says, wrong)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from shrinkkit.checks.mistakes import Mistakes
-from shrinkkit.lessons.quant.mistakes import RAISED, largest, qmax_of
+from shrinkkit.lessons.quant.mistakes import RAISED, RAISED_A_LITTLE, largest, qmax_of
 
 
 def widest(weight: Tensor, bits: int) -> Tensor:
@@ -121,6 +121,6 @@ for says, wrong in {
         lambda *given: cheapest(*given, dead=0.0)
     ),
     RAISED: lambda *given: cheapest(*given, least=1e-2),
-    f"{RAISED} (such as 1e-8)": lambda *given: cheapest(*given, least=1e-8),
+    RAISED_A_LITTLE: lambda *given: cheapest(*given, least=1e-8),
 }.items():
     BEST_CLIP.add(says, wrong)

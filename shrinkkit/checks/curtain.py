@@ -37,7 +37,7 @@ from shrinkkit.errors import CheckFailed
 
 # Files, with / between folders, that hold right answers to exercises of any lesson.
 ANSWERS = re.compile(
-    r"/shrinkkit/lessons/\w+/(truths|mistakes|exercises)\.py$"
+    r"/shrinkkit/lessons/\w+/(truths|mistakes|exercises)\w*\.py$"
     r"|/tests/lessons/\w+/answers\.py$"
     r"|/notebooks/solutions/.+\.ipynb$"
 )
@@ -103,7 +103,7 @@ def closed(name: str) -> CheckFailed:
     """Say that a function is closed."""
     return CheckFailed(
         f"Your code calls shrinkkit's own `{name}`, which is closed while this exercise is "
-        "checked: write the calculation itself, with torch."
+        "checked: write the calculation itself."
     )
 
 
@@ -136,7 +136,7 @@ class Curtain:
                 if self.covers(code.co_filename):
                     raise CheckFailed(
                         f"Your code holds a copy of shrinkkit's own `{code.co_name}`: write the "
-                        "calculation itself, with torch."
+                        "calculation itself."
                     )
 
     @contextmanager
@@ -177,5 +177,5 @@ def _hook(event: str, arguments: tuple) -> None:
     if isinstance(path, (str, bytes, os.PathLike)) and _WATCHED[-1].covers(path):
         raise CheckFailed(
             f"Your code opens {os.path.basename(os.fsdecode(path))!r}, which holds the answers and "
-            "is closed while this exercise is checked: write the calculation itself, with torch."
+            "is closed while this exercise is checked: write the calculation itself."
         )

@@ -46,8 +46,27 @@ def as_given(value: Any) -> Any:
     return value
 
 
-def random_weight(seed: int, out_features: int, in_features: int, spread: float = 1.0) -> Array:
+def random_weight(
+    seed: int | np.random.Generator, out_features: int, in_features: int, spread: float = 1.0
+) -> Array:
     """Draw a weight [out_features, in_features] float32 whose rows have different sizes."""
     rng = np.random.default_rng(seed)
     sizes = spread * rng.uniform(0.2, 3.0, size=(out_features, 1))
     return (sizes * rng.standard_normal((out_features, in_features))).astype(np.float32)
+
+
+def column_groups(array: Array, group_size: int) -> list[tuple[int, slice]]:
+    """List the groups of columns of each row, [out, in]; the last one of a row may be shorter."""
+    return [
+        (row, slice(start, start + group_size))
+        for row in range(len(array))
+        for start in range(0, array.shape[1], group_size)
+    ]
+
+
+def largest(array: Array, places: list[tuple]) -> Array:
+    """Return max|x| of the numbers that share a scale, at each of them; 0 where nothing does."""
+    found = np.zeros(array.shape)
+    for place in places:
+        found[place] = np.abs(array[place]).max()
+    return found

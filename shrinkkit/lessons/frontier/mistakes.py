@@ -33,10 +33,27 @@ for says, wrong in {
     ),
     "whole bytes were counted for each weight (bits // 8): at 4 bits that is 0, and two "
     "weights share a byte": lambda n, bits: gib(n, bits // 8 * 8),
+    "fewer than 8 bits were counted as a whole byte: two weights of 4 bits share one": (
+        lambda n, bits: gib(n, max(bits, 8))
+    ),
+    "whole bytes were counted for each weight, rounded up: two weights of 4 bits share one": (
+        lambda n, bits: gib(n, -(-bits // 8) * 8)
+    ),
+    "the fraction of the bits was cut off (`int(bits_per_weight)`): 4.5 bits are more than 4": (
+        lambda n, bits: gib(n, int(bits))
+    ),
+    "the bytes were rounded down (`// 8` or int): keep their fraction": (
+        lambda n, bits: n * bits // 8 / GIB
+    ),
+    "the bytes were rounded up: keep their fraction": lambda n, bits: -(n * bits // -8) / GIB,
+    "every weight takes 8 bits: bits_per_weight was not used": lambda n, bits: gib(n, 8),
     "every weight takes 32 bits: bits_per_weight was not used": lambda n, bits: gib(n, 32),
     "every weight takes 16 bits: bits_per_weight was not used": lambda n, bits: gib(n, 16),
     "the result was rounded down to whole GiB": lambda n, bits: gib(n, bits) // 1,
     "the result was rounded to whole GiB": lambda n, bits: round(gib(n, bits)),
+    "the result was rounded to two digits: return all of them": (
+        lambda n, bits: round(gib(n, bits), 2)
+    ),
 }.items():
     MEMORY_TO_LOAD.add(says, wrong)
 
@@ -70,7 +87,21 @@ for says, wrong in {
     "bits were taken for bytes: eight bits are a byte": lambda *case: cache(*case) * 8,
     "whole bytes were counted for each number (bits // 8): at 4 bits that is 0, and two "
     "numbers share a byte": lambda *case: cache(*case[:6], case[6] // 8 * 8),
+    "fewer than 8 bits were counted as a whole byte: two numbers of 4 bits share one": (
+        lambda *case: cache(*case[:6], max(case[6], 8))
+    ),
+    "whole bytes were counted for each number, rounded up: two numbers of 4 bits share one": (
+        lambda *case: cache(*case[:6], -(-case[6] // 8) * 8)
+    ),
     "numbers were counted, not bytes: `bits` was not used": lambda *case: cache(*case[:6], 8),
+    "every number takes 2 bytes: `bits` was not used": lambda *case: cache(*case[:6], 16),
+    "every number takes 4 bytes: `bits` was not used": lambda *case: cache(*case[:6], 32),
+    "the result was rounded down to whole bytes (`// 8` or int): keep the fraction": (
+        lambda *case: cache(*case) // 1
+    ),
+    "hidden_size was divided by n_kv_heads: a head's lists have hidden_size / n_heads numbers": (
+        lambda layers, hidden, heads, kv_heads, *rest: cache(layers, hidden, kv_heads, 1, *rest)
+    ),
     "the result is in KiB: bytes are asked for": lambda *case: cache(*case) / 2**10,
     "the result is in MiB: bytes are asked for": lambda *case: cache(*case) / 2**20,
     "the result is in GiB: bytes are asked for": lambda *case: cache(*case) / GIB,
@@ -118,6 +149,12 @@ for says, wrong in {
     "bytes were turned into bits: both sides are in bytes already": lambda *case: speed(*case) / 8,
     "bytes were divided by 8 as if they were bits": lambda *case: speed(*case) * 8,
     "the result was rounded down to a whole number": lambda *case: speed(*case) // 1,
+    "the steps of a second were rounded down: half a step counts, too": (
+        lambda *case: speed(*case) / case[2] // 1 * case[2]
+    ),
+    "the weights were left out: a step reads them once": (
+        lambda _, *rest: speed(0, *rest) if rest[2] else 0.0
+    ),
 }.items():
     DECODE_BOUND.add(says, wrong)
 
@@ -142,6 +179,8 @@ for says, wrong in {
     "the GPU works at its peak: utilisation was not used": lambda *case: hours(*case[:3], 1),
     "utilisation was multiplied with the time: a GPU that is used less needs longer, so "
     "divide": lambda *case: hours(*case[:3], 1) * case[3],
+    "eight operations were counted for each parameter and token: six are all, two of them in "
+    "the forward pass": lambda *case: hours(*case, operations=8),
     "utilisation was turned round (1 - utilisation)": (lambda *case: hours(*case[:3], 1 - case[3])),
     "utilisation was taken for a percentage: 0.4 means 40 % already": (
         lambda *case: hours(*case) * 100
@@ -158,6 +197,8 @@ for says, wrong in {
     "a TFLOPS was taken for 2**40 operations a second: tera is 10**12": (
         lambda *case: hours(*case, tera=2**40)
     ),
+    "the result was rounded down to whole hours": lambda *case: hours(*case) // 1,
+    "the result was rounded to whole hours": lambda *case: round(hours(*case)),
     "a TFLOPS was taken for one operation a second: tera is 10**12": (
         lambda *case: hours(*case, tera=1)
     ),

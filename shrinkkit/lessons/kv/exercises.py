@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from shrinkkit.checks.compare import Part, compare
-from shrinkkit.checks.inputs import fresh, tensor
+from shrinkkit.checks.inputs import column_groups, fresh, largest, tensor
 from shrinkkit.checks.judge import Attempt, Exercise
 from shrinkkit.lessons.kv import mistakes, truths
 from shrinkkit.lessons.kv.truths import Array, random_states
@@ -102,8 +102,8 @@ def values_cases() -> Iterator[Case]:
         (random_states(17, 3, 5), 4, 1),  # groups of one
         (random_states(18, 3, 5), 5, 8),  # the only group is short
     ]:
-        yield spread_out(values, bits, group_size, truths.value_places)
-    yield from more_cases(19, (9, 40), 19, truths.value_places)
+        yield spread_out(values, bits, group_size, column_groups)
+    yield from more_cases(19, (9, 40), 19, column_groups)
 
 
 def spread_out(states: Array, bits: int, group_size: int, places: Places) -> Case:
@@ -144,7 +144,7 @@ def judge_round_keys(round_keys: Attempt) -> None:
             f"{len(keys) % group_size} token(s) wait for a full group here. {STAND_IN}",
             dtype=dtype,
             rtol=0.0,
-            atol=2e-6 * truths.largest(keys, truths.key_places(keys, group_size)),
+            atol=2e-6 * largest(keys, truths.key_places(keys, group_size)),
         )
         given = (tensor(keys).to(dtype), bits, group_size)
         compare(round_keys, truths.round_keys, (keys, bits, group_size), part, given=given)
@@ -152,14 +152,14 @@ def judge_round_keys(round_keys: Attempt) -> None:
 
 def judge_round_values(round_values: Attempt) -> None:
     """Check rounding values per token, in groups of channels."""
-    for values, bits, group_size, dtype in chain(values_cases(), fresh_cases(truths.value_places)):
+    for values, bits, group_size, dtype in chain(values_cases(), fresh_cases(column_groups)):
         short = values.shape[1] % group_size
         part = Part(
             f"the result for values {list(values.shape)} at {bits} bits, groups of {group_size}",
             f"The last group of a token has {short or group_size} channel(s). {STAND_IN}",
             dtype=dtype,
             rtol=0.0,
-            atol=2e-6 * truths.largest(values, truths.value_places(values, group_size)),
+            atol=2e-6 * largest(values, column_groups(values, group_size)),
         )
         given = (tensor(values).to(dtype), bits, group_size)
         compare(round_values, truths.round_values, (values, bits, group_size), part, given=given)

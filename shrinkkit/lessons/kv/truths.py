@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from shrinkkit.checks.inputs import column_groups
+
 Array = np.ndarray
 
 
@@ -26,15 +28,6 @@ def key_places(keys: Array, group_size: int) -> list[tuple]:
         (slice(start, start + group_size), channel)
         for start in range(0, len(keys) // group_size * group_size, group_size)
         for channel in range(keys.shape[1])
-    ]
-
-
-def value_places(values: Array, group_size: int) -> list[tuple]:
-    """List what shares a scale in values: a group of channels of each token."""
-    return [
-        (token, slice(start, start + group_size))
-        for token in range(len(values))
-        for start in range(0, values.shape[1], group_size)
     ]
 
 
@@ -57,17 +50,9 @@ def round_keys(keys: Array, bits: int, group_size: int) -> Array:
 def round_values(values: Array, bits: int, group_size: int) -> Array:
     """Round values [tokens, channels]."""
     rounded = values.astype(np.float64)
-    for place in value_places(values, group_size):
+    for place in column_groups(values, group_size):
         rounded[place] = round_group(values[place], bits)
     return rounded
-
-
-def largest(states: Array, places: list[tuple]) -> Array:
-    """Return max|x| of the numbers that share a scale, at each of them; 0 where nothing does."""
-    found = np.zeros(states.shape)
-    for place in places:
-        found[place] = np.abs(states[place]).max()
-    return found
 
 
 def away_from_ties(states: Array, places: list[tuple], bits: int) -> Array:

@@ -1,4 +1,4 @@
-"""The usual mistakes in lesson 03's exercises: rounding to a grid, and storing it in 4 bits.
+"""The usual mistakes in three of lesson 03's exercises: rounding to a grid, and choosing it.
 
 For each exercise there is what is right, with options to go wrong in, and then a table: what to
 tell a learner, and the function that does it, in the order in which answers are compared.
@@ -15,6 +15,14 @@ from torch.nn.functional import pad
 from shrinkkit.checks.mistakes import Mistakes
 
 Pair = tuple[Tensor, Tensor]
+RAISED = (
+    "the scale of small weights was raised (`clamp(min=...)`, `+ 1e-8`): only a scale of exactly 0 "
+    "needs a stand-in"
+)
+RAISED_A_LITTLE = (
+    "a tiny bound such as 1e-8 raised the scale of even smaller weights: only a scale of exactly 0 "
+    "needs a stand-in"
+)
 
 
 def qmax_of(bits: int) -> int:
@@ -37,15 +45,17 @@ def rounded(
     steps: int | None = None,
     whole: Callable[[Tensor], Tensor] = torch.round,
     dead: float = 1.0,
+    least: float = 0.0,
     real: bool = True,
 ) -> Tensor:
     """Round a weight [out, in].
 
     top: magnitude at the end of the grid (None: each row's largest); steps: how many lead there
-    (None: qmax); whole: what makes q an integer; dead: the scale of a row of zeros.
+    (None: qmax); whole: what makes q an integer; dead: the scale of a row of zeros; least: no scale
+    is smaller.
     """
     scale = (largest(weight) if top is None else top) / (steps or qmax_of(bits))
-    scale = scale.masked_fill(scale == 0, dead)
+    scale = scale.clamp(min=least).masked_fill(scale == 0, dead)
     q = whole(weight / scale).clamp(-qmax_of(bits), qmax_of(bits))
     return scale * q if real else q
 
@@ -79,6 +89,11 @@ for says, wrong in {
     "a row of zeros was divided by a scale of zero: give it any scale, such as 1": (
         lambda weight, bits: rounded(weight, bits, dead=0.0)
     ),
+    RAISED: lambda weight, bits: rounded(weight, bits, least=1e-2),
+    RAISED_A_LITTLE: lambda weight, bits: rounded(weight, bits, least=1e-8),
+    "the grid has as many levels at every bit width: qmax = 2**(bits-1) - 1 depends on bits": (
+        lambda weight, bits: rounded(weight, 4)
+    ),
 }.items():
     RTN.add(says, wrong)
 
@@ -93,17 +108,19 @@ def qparams(
     steps: int | None = None,
     with_zero: bool = True,
     dead: float = 1.0,
+    least: float = 0.0,
     whole: Callable[[Tensor], Tensor] = torch.round,
 ) -> Pair:
     """Choose scale and zero point of each row.
 
-    with_zero: whether the range holds zero; whole: what makes the zero point an integer.
+    with_zero: whether the range holds zero; least: no scale is smaller; whole: what makes the zero
+    point an integer.
     """
     low, high = weight.amin(dim=1, keepdim=True), weight.amax(dim=1, keepdim=True)
     if with_zero:
         low, high = low.clamp(max=0), high.clamp(min=0)
     scale = (high - low) / (steps or 2**bits - 1)
-    scale = scale.masked_fill(scale == 0, dead)
+    scale = scale.clamp(min=least).masked_fill(scale == 0, dead)
     return scale, whole(-low / scale).int()
 
 
@@ -118,6 +135,9 @@ for says, wrong in {
     ),
     "it is meant for integers from -2**(bits-1): this grid starts at q = 0": (
         lambda weight, bits: qparams(weight, bits, whole=lambda z: z.round() - 2 ** (bits - 1))
+    ),
+    "zero points above 127 were kept in int8, where they turn negative: take int32": (
+        lambda weight, bits: qparams(weight, bits, whole=lambda z: z.round().int().to(torch.int8))
     ),
     "keepdim=True is missing where you take the minimum": (
         lambda weight, bits: qparams(weight, bits, whole=lambda zero: zero[:, 0].round())
@@ -152,6 +172,11 @@ for says, wrong in {
     ),
     "a row of zeros has a scale of zero: give it scale 1": (
         lambda weight, bits: qparams(weight, bits, dead=0.0)
+    ),
+    RAISED: lambda weight, bits: qparams(weight, bits, least=1e-2),
+    RAISED_A_LITTLE: lambda weight, bits: qparams(weight, bits, least=1e-8),
+    "the grid has as many levels at every bit width: it has 2**bits - 1 steps": (
+        lambda weight, bits: qparams(weight, 4)
     ),
 }.items():
     CHOOSE_QPARAMS.add(says, wrong)
@@ -211,155 +236,14 @@ for says, wrong in {
     "values were rounded down (floor), not to the nearest": (
         lambda weight, bits, size: grouped(weight, bits, size, whole=torch.floor)
     ),
+    "the scale is max|group| / 2**(bits-1), one step too many: qmax = 2**(bits-1) - 1": (
+        lambda weight, bits, size: grouped(weight, bits, size, steps=2 ** (bits - 1))
+    ),
+    "a group of zeros was divided by a scale of zero: give it any scale, such as 1": (
+        lambda weight, bits, size: grouped(weight, bits, size, dead=0.0)
+    ),
+    RAISED: lambda weight, bits, size: grouped(weight, bits, size, least=1e-2),
+    RAISED_A_LITTLE: (lambda weight, bits, size: grouped(weight, bits, size, least=1e-8)),
     "a group runs on from the end of one row into the next row": flattened,
 }.items():
     GROUP_RTN.add(says, wrong)
-
-
-# ------------------------------------------------------------------------- quant.pack_int4
-
-
-def pack(q: Tensor, *, offset: int = 8, keep: int = 15, swap: bool = False) -> Tensor:
-    """Put pairs of neighbours into a byte; keep: the bits of a code that are stored."""
-    codes = pad(q.int() + offset, (0, q.shape[1] % 2)) & keep
-    first, second = (1, 0) if swap else (0, 1)
-    return (codes[:, first::2] | codes[:, second::2] << 4).to(torch.uint8)
-
-
-def pack_halves(q: Tensor) -> Tensor:
-    left, right = pad(q.int() + 8, (0, q.shape[1] % 2)).chunk(2, dim=1)
-    return (left | right << 4).to(torch.uint8)
-
-
-def nibbles(packed: Tensor) -> Pair:
-    """Return the low and the high four bits of each byte, int32."""
-    return (packed & 15).int(), (packed >> 4).int()
-
-
-def alternate(low: Tensor, high: Tensor, in_features: int) -> Tensor:
-    return torch.stack([low, high], dim=2).flatten(1)[:, :in_features] - 8
-
-
-def unpack(packed: Tensor, in_features: int) -> Tensor:
-    return alternate(*nibbles(packed), in_features)
-
-
-def unpack_blocks(packed: Tensor, in_features: int) -> Tensor:
-    return torch.cat(nibbles(packed), dim=1)[:, :in_features] - 8
-
-
-def unpack_unshifted(packed: Tensor, in_features: int) -> Tensor:
-    return alternate((packed & 15).int(), (packed & 240).int(), in_features)
-
-
-PACK_INT4 = Mistakes()
-for says, wrong in {
-    "the two nibbles are swapped: the left integer belongs into the low four bits": (
-        lambda q: pack(q, swap=True)
-    ),
-    "8 was not added: -8..7 is stored as 0..15": lambda q: pack(q, offset=0),
-    "8 was not added, so that the upper bits of a negative integer, all ones, ran over its "
-    "neighbour": lambda q: pack(q, offset=0, keep=-1),
-    "column j shares a byte with column j + in_features / 2: a byte holds neighbours": pack_halves,
-    "the last column of an odd row was dropped": lambda q: pack(q)[:, : q.shape[1] // 2],
-    "pairs were made down the rows: a byte holds two neighbours of one row": lambda q: pack(q.T).T,
-    "nothing was packed: each integer still takes a byte of its own": (
-        lambda q: (q + 8).to(torch.uint8)
-    ),
-    "nothing was packed, and 8 was not added": lambda q: q,
-}.items():
-    PACK_INT4.add(says, wrong, unpack)
-for says, wrong in {
-    "8 was not subtracted again": lambda packed, n: unpack(packed, n) + 8,
-    "8 was subtracted in uint8, which has no negative numbers and goes on from 255: convert to a "
-    "signed dtype first": lambda packed, n: alternate(packed & 15, packed >> 4, n),
-    "the two nibbles are swapped": (lambda packed, n: alternate(*reversed(nibbles(packed)), n)),
-    "all low nibbles came first and then all high ones: they alternate": unpack_blocks,
-    "the free nibble of an odd row came back as a column: cut it off": (
-        lambda packed, n: unpack(packed, 2 * packed.shape[1])
-    ),
-    "the high nibble kept its place value: shift it down by four bits": unpack_unshifted,
-}.items():
-    PACK_INT4.add(says, pack, wrong)
-
-
-# ------------------------------------------------------------------------- quant.best_clip
-
-
-def widest(weight: Tensor, bits: int) -> Tensor:
-    """Return max|row| / qmax, [out, 1]; 1 for a row of zeros."""
-    scale = largest(weight) / qmax_of(bits)
-    return scale.masked_fill(scale == 0, 1.0)
-
-
-def squares(error: Tensor) -> Tensor:
-    return error.square().sum(dim=2)
-
-
-def cheapest(
-    weight: Tensor,
-    bits: int,
-    ratios: Tensor,
-    cost: Callable[[Tensor], Tensor] = squares,
-    *,
-    clamp: bool = True,
-    in_steps: bool = False,
-    dead: float = 1.0,
-) -> Tensor:
-    """Return each row's scale of least cost; cost: [n_ratios, out] of errors [n_ratios, out, in].
-
-    in_steps: errors are counted in steps of the scale; dead: the scale of a row of zeros.
-    """
-    scale = ratios.view(-1, 1, 1) * widest(weight, bits)
-    q = (weight / scale).round()
-    if clamp:
-        q = q.clamp(-qmax_of(bits), qmax_of(bits))
-    error = q - weight / scale if in_steps else scale * q - weight
-    best = scale[:, :, 0].gather(0, cost(error).argmin(dim=0, keepdim=True)).T
-    return best.where(largest(weight) > 0, dead)
-
-
-BEST_CLIP = Mistakes()
-for says, wrong in {
-    "no ratio was tried: this is max|row| / qmax": lambda weight, bits, _: widest(weight, bits),
-    "the last ratio won every time: keep the scale of the smallest error": (
-        lambda *given: cheapest(*given[:2], given[2][-1:])
-    ),
-    "q was not clamped to [-qmax, qmax] after the scale shrank": (
-        lambda *given: cheapest(*given, clamp=False)
-    ),
-    "the largest error won: look for the smallest": (
-        lambda *given: cheapest(*given, lambda error: -squares(error))
-    ),
-    "errors were summed without squaring them, so that they cancel": (
-        lambda *given: cheapest(*given, lambda error: error.sum(dim=2).abs())
-    ),
-    "errors were summed without squaring them, so that the most negative sum won": (
-        lambda *given: cheapest(*given, lambda error: error.sum(dim=2))
-    ),
-    "absolute errors were summed, not squared ones": (
-        lambda *given: cheapest(*given, lambda error: error.abs().sum(dim=2))
-    ),
-    "the worst single error decided, not the sum of squares": (
-        lambda *given: cheapest(*given, lambda error: error.abs().amax(dim=2))
-    ),
-    "errors were measured in steps, which favours large steps: multiply q by the scale first": (
-        lambda *given: cheapest(*given, in_steps=True)
-    ),
-    "one ratio was chosen for all rows together": (
-        lambda *given: cheapest(*given, lambda e: squares(e).sum(1, True).expand(e.shape[:2]))
-    ),
-    "the ratio came back: multiply it by max|row| / qmax": (
-        lambda weight, bits, ratios: cheapest(weight, bits, ratios) / widest(weight, bits)
-    ),
-    "the clipped range came back: divide it by qmax": (
-        lambda weight, bits, ratios: cheapest(weight, bits, ratios) * qmax_of(bits)
-    ),
-    "it is not a column: its shape should be [out_features, 1]": (
-        lambda *given: cheapest(*given)[:, 0]
-    ),
-    "a row of zeros has a scale of zero: give it scale 1": (
-        lambda *given: cheapest(*given, dead=0.0)
-    ),
-}.items():
-    BEST_CLIP.add(says, wrong)

@@ -38,6 +38,11 @@ def load_text(n_parameters: int, bits_per_weight: float) -> str:
     return type(n_parameters * bits_per_weight / 8 / GIB).__name__
 
 
+@memory_to_load.mistake("five digits", says="is 4.58211, and should be 4.582107")
+def load_five_digits(n_parameters: int, bits_per_weight: float) -> float:
+    return round(load_in_powers_of_two(n_parameters, bits_per_weight), 5)
+
+
 # -------------------------------------------------------------------- frontier.kv_cache_bytes
 
 kv_cache = Answers("frontier.kv_cache_bytes")
@@ -74,6 +79,17 @@ def cache_head_dim(layers, hidden, heads, kv_heads, users, tokens, bits):
 def cache_one_layer(layers, hidden, heads, kv_heads, users, tokens, bits):
     key = hidden // heads * bits
     return users * tokens * kv_heads * (key + key) / 8
+
+
+@kv_cache.mistake("two bytes, always", says="every number takes 2 bytes")
+def cache_two_bytes(layers, hidden, heads, kv_heads, users, tokens, bits):
+    return 4 * layers * hidden // heads * kv_heads * users * tokens
+
+
+@kv_cache.mistake("a byte at least", says="fewer than 8 bits were counted as a whole byte")
+def cache_a_byte_at_least(*case):
+    *rest, bits = case
+    return cache_from_all_heads(*rest, bits if bits > 8 else 8)
 
 
 # ---------------------------------------------------------------------- frontier.decode_bound

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from shrinkkit.lessons.frontier import exercises as checks
+from shrinkkit.lessons.frontier import truths
 from tests import tiny
 
 DTYPES = {32: torch.float32, 16: torch.bfloat16, 8: torch.int8}
@@ -14,11 +15,11 @@ DTYPES = {32: torch.float32, 16: torch.bfloat16, 8: torch.int8}
 @pytest.mark.parametrize("bits", DTYPES)
 def test_loading_takes_what_a_tensor_takes(bits: int) -> None:
     weight = torch.zeros(768, 512, dtype=DTYPES[bits])
-    assert checks.load_gib(weight.numel(), bits) * 2**30 == weight.nbytes
+    assert truths.load_gib(weight.numel(), bits) * 2**30 == weight.nbytes
 
 
 def test_four_bit_weights_share_bytes() -> None:
-    assert checks.load_gib(2 * 2**30, 4) == 1.0
+    assert truths.load_gib(2 * 2**30, 4) == 1.0
 
 
 @pytest.mark.parametrize("n_kv_heads", [6, 2, 1])
@@ -35,7 +36,7 @@ def test_the_cache_of_a_real_model(n_kv_heads: int) -> None:
     with torch.no_grad():
         cache = model(tokens, use_cache=True).past_key_values
     measured = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
-    assert checks.cache_bytes(3, 48, 6, n_kv_heads, 2, 7, 32) == measured
+    assert truths.cache_bytes(3, 48, 6, n_kv_heads, 2, 7, 32) == measured
 
 
 @pytest.mark.parametrize("case", checks.CACHE_CASES)
@@ -45,7 +46,7 @@ def test_heads_divide(case: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("case", checks.DECODE_CASES)
-def test_decoding_as_a_schedule(case: tuple[int, int, int, int, float]) -> None:
+def test_decoding_as_a_schedule(case: tuple[int, float, int, int, float]) -> None:
     """Let the memory deliver for one second, step by step."""
     weights, kv, n_users, context_tokens, bandwidth = case
     left, tokens = bandwidth * 1e9, 0.0
@@ -53,10 +54,10 @@ def test_decoding_as_a_schedule(case: tuple[int, int, int, int, float]) -> None:
         step = weights + sum(kv * context_tokens for _ in range(n_users))
         tokens += n_users * min(1.0, left / step)
         left -= step
-    assert checks.tokens_per_s(*case) == pytest.approx(tokens)
+    assert truths.tokens_per_s(*case) == pytest.approx(tokens)
 
 
 def test_training_by_the_published_operations_of_gpt_3() -> None:
     """Brown et al. 2020, arXiv:2005.14165, Table D.1: 3.14e23 operations."""
-    hours = checks.gpu_hours(174_600_000_000, 300_000_000_000, 1.0, 1.0)
+    hours = truths.gpu_hours(174_600_000_000, 300_000_000_000, 1.0, 1.0)
     assert hours * 3600 * 1e12 == pytest.approx(3.14e23, rel=0.002)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from shrinkkit.checks.inputs import column_groups, largest
 from shrinkkit.checks.run import RUN, Run
 from shrinkkit.lessons.kv import exercises as checks
 from shrinkkit.lessons.kv import truths
@@ -32,7 +33,7 @@ def whole_cases(cases, fresh_cases):
 
 
 KEYS = whole_cases(checks.keys_cases(), checks.more_cases(1, (13, 5), 4, truths.key_places))
-VALUES = whole_cases(checks.values_cases(), checks.more_cases(2, (5, 13), 4, truths.value_places))
+VALUES = whole_cases(checks.values_cases(), checks.more_cases(2, (5, 13), 4, column_groups))
 
 
 @pytest.mark.parametrize(("keys", "bits", "group_size"), KEYS)
@@ -42,8 +43,8 @@ def test_keys_are_torchs_fake_quantize_of_each_channel(keys, bits, group_size):
         for channel in range(keys.shape[1]):
             place = slice(start, start + group_size), channel
             expected[place] = fake_quantized(keys[place], bits)
-    largest = truths.largest(keys, truths.key_places(keys, group_size))
-    assert_same(truths.round_keys(keys, bits, group_size), expected, largest)
+    top = largest(keys, truths.key_places(keys, group_size))
+    assert_same(truths.round_keys(keys, bits, group_size), expected, top)
 
 
 @pytest.mark.parametrize(("values", "bits", "group_size"), VALUES)
@@ -55,8 +56,8 @@ def test_values_are_torchs_fake_quantize_of_each_group(values, bits, group_size)
         ],
         axis=1,
     )
-    largest = truths.largest(values, truths.value_places(values, group_size))
-    assert_same(truths.round_values(values, bits, group_size), expected, largest)
+    top = largest(values, column_groups(values, group_size))
+    assert_same(truths.round_values(values, bits, group_size), expected, top)
 
 
 # The package's cache fills up the last byte of each row; these rows fill theirs.
@@ -86,7 +87,7 @@ def test_no_input_lies_on_a_tie(seed):
     """Halfway between two levels, float32 and float64 may round differently, and both are right."""
     for places, fixed in [
         (truths.key_places, checks.keys_cases()),
-        (truths.value_places, checks.values_cases()),
+        (column_groups, checks.values_cases()),
     ]:
         token = RUN.set(Run(seed=seed))
         try:

@@ -59,6 +59,12 @@ def rtn_loses_dtype(weight: Tensor, bits: int) -> Tensor:
     return rtn_row_by_row(weight, bits).float()
 
 
+@rtn.mistake("a bound on the scale", says="the scale of small weights was raised")
+def rtn_bounded(weight: Tensor, bits: int) -> Tensor:
+    step = weight.abs().amax(dim=1, keepdim=True).div(qmax_of(bits)).clamp(min=1e-2)
+    return weight.div(step).round().mul(step)
+
+
 # -------------------------------------------------------------------- quant.choose_qparams
 
 choose_qparams = Answers("quant.choose_qparams")
@@ -106,12 +112,18 @@ def qparams_float(weight: Tensor, bits: int) -> Pair:
     return scale, zero_point.float()
 
 
+@choose_qparams.mistake("int8 overflows", says="zero points above 127 were kept in int8")
+def qparams_in_int8(weight: Tensor, bits: int) -> Pair:
+    scale, zero_point = qparams_by_sorting(weight, bits)
+    return scale, ((zero_point + 128) % 256 - 128).to(torch.int8)
+
+
 @choose_qparams.mistake("results swapped", says="swapped")
 def qparams_swapped(weight: Tensor, bits: int) -> Pair:
     return qparams_by_sorting(weight, bits)[::-1]
 
 
-@choose_qparams.mistake("only the scale returned", says="Two tensors should come back")
+@choose_qparams.mistake("only the scale returned", says="come back, in this order: `return scale")
 def qparams_scale_only(weight: Tensor, bits: int) -> Tensor:
     return qparams_by_sorting(weight, bits)[0]
 
@@ -213,7 +225,27 @@ def unpack_blocks(packed: Tensor, in_features: int) -> Tensor:
     return torch.cat([q[:, 0::2], q[:, 1::2]], dim=1)[:, :in_features]
 
 
+packed_last: list[Tensor] = []
+
+
+def pack_and_keep(q: Tensor) -> Tensor:
+    packed_last.append(q)
+    return pack(q)
+
+
+def unpack_kept(packed: Tensor, in_features: int) -> Tensor:
+    return packed_last[-1].clone()
+
+
+def pack_by_view(q: Tensor) -> Tensor:
+    codes = (q + 8).view(torch.uint8)
+    codes = torch.nn.functional.pad(codes, (0, codes.shape[1] % 2))
+    return codes[:, ::2] + 16 * codes[:, 1::2]
+
+
 for name, says, functions in [
+    ("unpack: what was packed", "unpacked tensor is wrong", (pack_and_keep, unpack_kept)),
+    ("pack: the bytes of int64", "took the bytes of wider integers", (pack_by_view, unpack)),
     ("pack: nibbles swapped", "nibbles are swapped", (pack_swapped, unpack)),
     ("pack: 8 not added", "8 was not added: ", (pack_without_offset, unpack)),
     ("pack: int8 result", "dtype torch.int8, and should have torch.uint8", (pack_signed, unpack)),
@@ -262,3 +294,13 @@ def clip_largest_error(weight: Tensor, bits: int, ratios: Tensor) -> Tensor:
 def clip_ratio(weight: Tensor, bits: int, ratios: Tensor) -> Tensor:
     scales = clip_row_by_row(weight, bits, ratios, order=2)
     return scales / safe(weight.abs().amax(dim=1, keepdim=True)) * qmax_of(bits)
+
+
+@best_clip.mistake("the last ratio not tried", says="the last ratio was never tried")
+def clip_without_the_last(weight: Tensor, bits: int, ratios: Tensor) -> Tensor:
+    return clip_row_by_row(weight, bits, ratios[: max(1, len(ratios) - 1)], order=2)
+
+
+@best_clip.mistake("the smallest ratio", says="the smallest ratio won every time")
+def clip_smallest(weight: Tensor, bits: int, ratios: Tensor) -> Tensor:
+    return clip_row_by_row(weight, bits, ratios.sort().values[:1], order=2)

@@ -18,6 +18,7 @@ Here is the machinery alone:
 | `judge` | runs a judge, and explains a failure by the known `mistakes` |
 | `attempt` | calls the learner's function: on `copies`, behind the `curtain`, `originals` kept |
 | `compare` | compares a result with the truth; `results` reads it, whatever it is |
+| `casts` | shows where a result rests on a cast of NaN to an integer |
 | `inputs`, `run` | cases that are drawn afresh, and the run that has their seed |
 
 The exercises stand in the lessons' rooms: the part of the name before the dot is the folder in

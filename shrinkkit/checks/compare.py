@@ -28,6 +28,7 @@ from shrinkkit.checks.results import (
     describe,
     must,
     number,
+    said_of,
     several,
     tensor_values,
     type_name,
@@ -157,14 +158,13 @@ should be 2. Divide by qmax.
         truth = np.array(expected if whole else float(expected))
     at = Comparison(title, values, truth, hint, rtol, atol)
     if values.shape != truth.shape:
-        message = f"{title} has shape {list(values.shape)}, and should have {list(truth.shape)}."
-        raise Wrong(message + hint, at, run.place)
+        raise Wrong(_wrong_shape(values, truth, title) + hint, at, run.place)
     off = ~_same(values, truth, rtol, atol)
     broken = ~isfinite(values)
     if problem is None and broken.any():
         problem = (
-            f"{title} holds {int(broken.sum())} NaN or infinite value(s), the first at "
-            f"{_first(broken)}. Where do you divide by zero?{hint}"
+            f"{said_of(title, 'holds')} {int(broken.sum())} NaN or infinite value(s), the first "
+            f"at {_first(broken)}. Where do you divide by zero?{hint}"
         )
     if problem is None and off.any():
         problem = _difference(values, truth, off, title) + hint
@@ -190,8 +190,14 @@ def _require_tensor(actual: Any, truth: Array, title: str, hint: str) -> None:
     )
     must(
         actual.shape == truth.shape or actual.numel() < 10**7,
-        f"{title} has shape {list(actual.shape)}, and should have {list(truth.shape)}.{hint}",
+        _wrong_shape(actual, truth, title) + hint,
     )
+
+
+def _wrong_shape(actual: Array | torch.Tensor, truth: Array, title: str) -> str:
+    """Say which shape a result has, and which it should have."""
+    shape = f"{list(actual.shape)}, and should have {list(truth.shape)}"
+    return f"{said_of(title, 'has')} shape {shape}."
 
 
 def _same(values: Array, truth: Array, rtol: float, atol: float | Array) -> Array:
@@ -205,17 +211,18 @@ def _wrong_dtype(
     actual: torch.dtype, truth: np.dtype, title: str, dtype: torch.dtype | None
 ) -> str | None:
     """Say what is wrong with the dtype, asked for exactly or by its kind; None: nothing."""
+    has = f"{said_of(title, 'has')} dtype {actual}"
     if dtype is not None:
-        return None if actual == dtype else f"{title} has dtype {actual}, and should have {dtype}."
+        return None if actual == dtype else f"{has}, and should have {dtype}."
     if truth.kind == "f":
         if not actual.is_floating_point:
-            return f"{title} has dtype {actual}, and should be floating point."
+            return f"{has}, and should be floating point."
     elif truth.kind == "b":
         if actual != torch.bool:
-            return f"{title} has dtype {actual}, and should have torch.bool."
+            return f"{has}, and should have torch.bool."
     elif actual.is_floating_point or actual == torch.bool:
         return (
-            f"{title} has dtype {actual}, and should be an integer dtype such as "
+            f"{has}, and should be an integer dtype such as "
             "torch.int32: the values may be whole, but the tensor still stores fractions."
         )
     return None
@@ -230,12 +237,12 @@ def _difference(values: Array, truth: Array, off: Array, title: str) -> str:
     """Say how many values differ and show the first of them."""
     if off.ndim == 0:
         got, want = _two(values.item(), truth.item())
-        return f"{title} is {got}, and should be {want}."
+        return f"{said_of(title, 'is')} {got}, and should be {want}."
     index = _first(off)
     got, want = _two(values[tuple(index)].item(), truth[tuple(index)].item())
     return (
-        f"{title} is wrong in {int(off.sum())} of {off.size} values: at {index} it is "
-        f"{got}, and should be {want}."
+        f"{said_of(title, 'is')} wrong in {int(off.sum())} of {off.size} values: at {index} it "
+        f"is {got}, and should be {want}."
     )
 
 

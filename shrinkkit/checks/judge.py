@@ -29,7 +29,7 @@ from shrinkkit.checks.attempt import Attempt
 from shrinkkit.checks.curtain import Curtain
 from shrinkkit.checks.mistakes import Mistake, Mistakes
 from shrinkkit.checks.originals import require_originals
-from shrinkkit.checks.results import likely
+from shrinkkit.checks.results import likely, said_of
 from shrinkkit.checks.run import RUN, Reached, Run, Wrong
 from shrinkkit.errors import CheckFailed
 
@@ -93,7 +93,7 @@ def explained(exercise: Exercise, failed: Wrong, seed: int) -> CheckFailed:
     says = likely(at.actual, at.expected, found, at.rtol, at.atol)
     if says is None:
         return failed
-    return CheckFailed(f"{at.title} is wrong: it looks as if {says}.{at.hint}")
+    return CheckFailed(f"{said_of(at.title, 'is')} wrong: it looks as if {says}.{at.hint}")
 
 
 def _answer_of(exercise: Exercise, mistake: Mistake, failed: Wrong, seed: int) -> Any:

@@ -8,6 +8,7 @@ and not through its attributes, and what cannot be read is refused with a messag
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any
@@ -23,6 +24,8 @@ TENSORS = (Tensor, torch.nn.Parameter)
 WHOLE = (int, *(np.dtype(kind).type for kind in np.typecodes["AllInteger"]))
 NUMBERS = (float, Fraction, *WHOLE, *(np.dtype(kind).type for kind in np.typecodes["Float"]))
 COUNTED = {2: "Two", 3: "Three", 4: "Four"}
+OF_SEVERAL = {"is": "are", "has": "have", "holds": "hold"}
+BEHIND = re.compile(r" (?:at|for|from|in|of|over|that|with|\() ?")  # what describes a name
 
 
 def must(condition: bool, message: str) -> None:
@@ -53,6 +56,17 @@ def describe(value: Any, depth: int = 2) -> str:
 def type_name(value: Any) -> str:
     """Return the name of a value's type, whatever the type makes of it."""
     return str(type.__dict__["__name__"].__get__(type(value)))
+
+
+def said_of(title: str, verb: str) -> str:
+    """Put a verb behind a title, in its number: its noun has a plural's s, or has none.
+
+    >>> said_of("The errors at alpha 0.5", "is"), said_of("The bias of 3 norms", "has")
+    ('The errors at alpha 0.5 are', 'The bias of 3 norms has')
+    """
+    noun = BEHIND.split(title)[0].split()[-1]
+    is_plural = re.search(r"\w[^\Waisu]s$", noun) is not None  # no bias, axis, radius or loss
+    return f"{title} {OF_SEVERAL[verb] if is_plural else verb}"
 
 
 def several(got: Any, n: int, call: str) -> tuple:
@@ -109,12 +123,12 @@ def tensor_values(value: Tensor, title: str) -> Array:
     Raises CheckFailed for a tensor that has none which could be compared: sparse, complex, packed.
     """
     plain = Tensor.detach(value)
-    must(not plain.is_complex(), f"{title} is complex, and should be real.")
+    must(not plain.is_complex(), f"{said_of(title, 'is')} complex, and should be real.")
     ordinary = plain.layout is torch.strided and not plain.is_quantized
     must(
         ordinary and plain.device.type != "meta",
-        f"{title} is no ordinary tensor ({plain.layout}, {plain.dtype}, on {plain.device}): return "
-        "a dense one that holds its values.",
+        f"{said_of(title, 'is')} no ordinary tensor ({plain.layout}, {plain.dtype}, on "
+        f"{plain.device}): return a dense one that holds its values.",
     )
     if plain.dtype == torch.bool:
         return plain.cpu().numpy().copy()
@@ -123,8 +137,8 @@ def tensor_values(value: Tensor, title: str) -> Array:
         return plain.to("cpu", kind).numpy().copy()
     except (RuntimeError, TypeError, NotImplementedError):
         raise CheckFailed(
-            f"{title} has dtype {plain.dtype}, and its values cannot be read: return float32 or "
-            "int32, for example."
+            f"{said_of(title, 'has')} dtype {plain.dtype}, which cannot be read: return float32 "
+            "or int32, for example."
         ) from None
 
 

@@ -240,3 +240,22 @@ def test_the_truth_is_worked_out_afterwards_from_inputs_of_its_own() -> None:
 
     with pytest.raises(CheckFailed, match="in place"):
         compare(Attempt(spoils, "spoil"), lambda x: x * 0, (np.ones(3),), Part("the zeros"))
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("the errors", "The errors are wrong in"),
+        ("the rounded keys that wait", "The rounded keys that wait are wrong in"),
+        ("the norm's bias", "The norm's bias is wrong in"),
+        ("the scale of 3 weights", "The scale of 3 weights is wrong in"),
+        ("q", "Q is wrong in"),
+        ("the loss", "The loss is wrong in"),
+    ],
+)
+def test_a_verb_is_in_the_number_of_its_name(name: str, says: str) -> None:
+    with pytest.raises(CheckFailed, match=says):
+        close(-EXAMPLE, EXAMPLE, name)
+    has = says.replace("is wrong in", "has shape").replace("are wrong in", "have shape")
+    with pytest.raises(CheckFailed, match=has):
+        close(EXAMPLE[0], EXAMPLE, name)

@@ -13,22 +13,6 @@ import numpy as np
 Array = np.ndarray
 
 
-def spiky_tokens(seed: int, n_tokens: int, in_features: int, factor: float = 30.0) -> Array:
-    """Draw activations [n_tokens, in_features] float32 with one channel that is far larger."""
-    rng = np.random.default_rng(seed)
-    x = rng.standard_normal((n_tokens, in_features)) * rng.uniform(0.3, 3.0, (n_tokens, 1))
-    x[:, rng.integers(in_features)] *= factor
-    return x.astype(np.float32)
-
-
-def weights_of(seed: int, out_features: Sequence[int], in_features: int) -> list[Array]:
-    """Draw weights [out, in] float32, whose columns have different sizes in each of them."""
-    rng = np.random.default_rng(seed)
-    sizes = [rng.uniform(0.05, 1.5, (1, in_features)) for _ in out_features]
-    drawn = [rng.standard_normal((out, in_features)) for out in out_features]
-    return [(w * size).astype(np.float32) for w, size in zip(drawn, sizes, strict=True)]
-
-
 # ---------------------------------------------------------------- integers
 
 
@@ -41,6 +25,14 @@ def tokens_to_int8(x: Array) -> tuple[Array, Array]:
             step[t] = top / 127
             q[t] = [round(value * 127 / top) for value in token]
     return q, step
+
+
+def away_from_ties(x: Array) -> Array:
+    """Move values of tokens that lie halfway between two integers a fiftieth of a step down."""
+    _, step = tokens_to_int8(x)
+    moved = x.astype(np.float64)
+    near = np.abs(moved / step % 1 - 0.5) < 0.01
+    return (moved - 0.02 * step * near).astype(np.float32)
 
 
 def product(xq: Array, step: Array, wq: Array, scale: Array) -> Array:
@@ -74,3 +66,28 @@ def output_error(x: Array, weight: Array, s: Array) -> float:
     wq, scale = tokens_to_int8(weight * s)  # a row of the weight is rounded just like a token
     y = x @ weight.T
     return float(np.linalg.norm((step * xq) @ (scale * wq).T - y) / np.linalg.norm(y))
+
+
+def output_errors(x: Array, weight: Array, alphas: Sequence[float]) -> Array:
+    """Return the output error at each alpha, smoothed by the scale of one reader."""
+    return np.array([output_error(x, weight, share_out(x, [weight], a)) for a in alphas])
+
+
+def tie_distance(x: Array, weight: Array, alphas: Sequence[float]) -> float:
+    """Return how near to a half a value in steps comes, in what is rounded at any alpha."""
+    found = []
+    for alpha in alphas:
+        s = share_out(x, [weight], alpha)
+        for rows in (x / s, weight * s):
+            _, step = tokens_to_int8(rows)
+            found.append(np.abs(np.abs(rows / step) % 1 - 0.5).min())
+    return float(min(found))
+
+
+def fold(norm: Array, bias: Array, weights: Sequence[Array], s: Array) -> list[Array]:
+    """Return norm / s and bias / s [in], then every weight [out, in] * s, channel by channel."""
+    folded = [part.astype(np.float64) for part in (norm, bias, *weights)]
+    for j, size in enumerate(s.astype(np.float64)):
+        for n, part in enumerate(folded):
+            part[..., j] *= 1 / size if n < 2 else size
+    return folded

@@ -28,14 +28,27 @@ def tokens_one_by_one(x: Tensor) -> Pair:
 
 @quantize_tokens.mistake("255 steps", says="divided by 255")
 def tokens_255(x: Tensor) -> Pair:
-    q, step = tokens_one_by_one(x)
-    return (q * (255 / 127)).round().clamp(-127, 127).to(torch.int8), step * (127 / 255)
+    step = tokens_one_by_one(x)[1] * (127 / 255)
+    return (x / step).round().clamp(-127, 127).to(torch.int8), step
 
 
 @quantize_tokens.mistake("one step for all tokens", says="all tokens share one step")
 def tokens_per_tensor(x: Tensor) -> Pair:
     q, step = tokens_one_by_one(x.reshape(1, -1))
     return q.view(x.shape), step.repeat(len(x), 1)
+
+
+@quantize_tokens.mistake("zeros divided by zero", says="0 / 0 is no number")
+def tokens_zero_by_zero(x: Tensor) -> Pair:
+    step = x.abs().max(dim=1, keepdim=True).values / 127
+    q = torch.round(x / step).char()
+    return q, torch.where(step == 0, 1.0, step)
+
+
+@quantize_tokens.mistake("a list of q and step in float16", says="The step for x [4, 12] is wrong")
+def tokens_half_step(x: Tensor) -> list[Tensor]:
+    q, step = tokens_one_by_one(x)
+    return [q, step.half()]
 
 
 @quantize_tokens.mistake("a cast for round", says="fractions were cut off")
@@ -55,7 +68,7 @@ def tokens_swapped(x: Tensor) -> Pair:
     return tokens_one_by_one(x)[::-1]
 
 
-@quantize_tokens.mistake("only q", says="2 results should come back")
+@quantize_tokens.mistake("only q", says="Two results should come back")
 def tokens_q_only(x: Tensor) -> Tensor:
     return tokens_one_by_one(x)[0]
 
@@ -67,12 +80,32 @@ int8_matmul = Answers("smooth.int8_matmul")
 
 @int8_matmul.second
 def matmul_of_real_numbers(xq: Tensor, step: Tensor, wq: Tensor, scale: Tensor) -> Tensor:
-    return linear(xq.double() * step, wq.double() * scale).float()
+    return linear(xq.double() * step, wq.double() * scale)
 
 
 @int8_matmul.mistake("sum in int8", says="which has no number beyond 127")
 def matmul_int8(xq: Tensor, step: Tensor, wq: Tensor, scale: Tensor) -> Tensor:
     return (xq[:, None] * wq[None]).sum(dim=2, dtype=torch.int8) * step * scale.T
+
+
+@int8_matmul.mistake("sum in int16", says="the sum was made in int16")
+def matmul_int16(xq: Tensor, step: Tensor, wq: Tensor, scale: Tensor) -> Tensor:
+    return (xq.short() @ wq.short().T) * (step * scale.T)
+
+
+@int8_matmul.mistake("products in int8", says="the products were made in int8")
+def matmul_int8_products(xq: Tensor, step: Tensor, wq: Tensor, scale: Tensor) -> Tensor:
+    return (xq[:, None] * wq).sum(dim=2) * step * scale.T
+
+
+@int8_matmul.mistake("sum in float32", says="is wrong")
+def matmul_single(xq: Tensor, step: Tensor, wq: Tensor, scale: Tensor) -> Tensor:
+    return linear(xq.float(), wq.float()) * step * scale.T
+
+
+@int8_matmul.mistake("no integers at all", says="is wrong")
+def matmul_of_single_real_numbers(xq, step, wq, scale) -> Tensor:
+    return torch.mm(xq * step, (wq * scale).T)
 
 
 @int8_matmul.mistake("step forgotten", says="the tokens' step is missing")
@@ -131,6 +164,31 @@ def scale_upside_down(x: Tensor, weights: list[Tensor], alpha: float) -> Tensor:
     return scale_of_stacked_rows(x, weights, -alpha, beta=1 - alpha)
 
 
+@smoothing_scale.mistake("dead in one reader", says="zero in one reader counts as dead")
+def scale_dead_in_one(x: Tensor, weights: list[Tensor], alpha: float) -> Tensor:
+    alive = torch.stack([(w != 0).any(dim=0) for w in weights]).all(dim=0)
+    return torch.where(alive, scale_of_stacked_rows(x, weights, alpha), 1.0)
+
+
+@smoothing_scale.mistake("dead at the ends of alpha", says="s itself was looked at")
+def scale_patched(x: Tensor, weights: list[Tensor], alpha: float) -> Tensor:
+    s = x.abs().amax(dim=0) ** alpha * torch.cat(weights).abs().amax(dim=0) ** (alpha - 1)
+    s[(s == 0) | s.isinf()] = 1.0
+    return s
+
+
+@smoothing_scale.mistake("the weights destroyed", says="in place")
+def scale_destroys(x: Tensor, weights: list[Tensor], alpha: float) -> Tensor:
+    for weight in weights:
+        weight.zero_()
+    return torch.ones(x.shape[1])
+
+
+@smoothing_scale.mistake("abs of x forgotten", says="the largest value of x was taken")
+def scale_no_abs(x: Tensor, weights: list[Tensor], alpha: float) -> Tensor:
+    return scale_of_stacked_rows(x.clamp(min=0), weights, alpha)
+
+
 @smoothing_scale.mistake("maximum over rows", says="has shape")
 def scale_rows(x: Tensor, weights: list[Tensor], alpha: float) -> Tensor:
     return x.abs().amax(dim=1) ** alpha / torch.cat(weights).abs().max() ** (1 - alpha)
@@ -177,7 +235,12 @@ def fold_stacked(norm: Tensor, bias: Tensor, weights: list[Tensor], s: Tensor) -
     return norm / s, bias / s, [torch.cat(weights) * s]
 
 
-@fold.mistake("no bias back", says="3 results should come back")
+@fold.mistake("a generator of weights", says="should be a list of tensors, but a generator")
+def fold_generator(norm: Tensor, bias: Tensor, weights: list[Tensor], s: Tensor) -> tuple:
+    return norm / s, bias / s, (w * s for w in weights)
+
+
+@fold.mistake("no bias back", says="Three results should come back")
 def fold_two(norm: Tensor, bias: Tensor, weights: list[Tensor], s: Tensor) -> tuple:
     return norm / s, [w * s for w in weights]
 
@@ -195,9 +258,10 @@ def errors_all_at_once(
     a = torch.tensor(alphas, dtype=torch.float64)[:, None]
     x_max, w_max = x.double().abs().amax(dim=0), weight.double().abs().amax(dim=0)
     s = (x_max**a / w_max ** (1 - a))[:, None]  # [n_alphas, 1, in]
+    s = s.masked_fill((x_max == 0) | (w_max == 0), 1.0)
     xs, ws = x.double() / s, weight.double() * s
-    x_step = xs.abs().amax(dim=x_dims, keepdim=True) / 127
-    w_step = ws.abs().amax(dim=2, keepdim=True) / 127
+    x_step = (xs.abs().amax(dim=x_dims, keepdim=True) / 127).clamp(min=1e-300)
+    w_step = (ws.abs().amax(dim=2, keepdim=True) / 127).clamp(min=1e-300)
     y = (xs / x_step).round().matmul((ws / w_step).round().transpose(1, 2)) * x_step
     error = y * w_step.transpose(1, 2) - x.double() @ weight.double().T
     return error.flatten(1).norm(dim=1) / (x.double() @ weight.double().T).norm()
@@ -206,6 +270,18 @@ def errors_all_at_once(
 @output_errors.mistake("one step for all tokens", says="x has one step for all tokens")
 def errors_per_tensor(x: Tensor, weight: Tensor, alphas: list[float]) -> Tensor:
     return errors_all_at_once(x, weight, alphas, x_dims=(1, 2))
+
+
+@output_errors.mistake("dead channels", says="a dead channel was divided by zero")
+def errors_of_dead_channels(x: Tensor, weight: Tensor, alphas: list[float]) -> Tensor:
+    if x.any(dim=0).all() and weight.any(dim=0).all():
+        return errors_all_at_once(x, weight, alphas)
+    return torch.full((len(alphas),), torch.nan)
+
+
+@output_errors.mistake("0.09 % off", says="The errors are wrong in 4 of 4 values")
+def errors_a_little_off(x: Tensor, weight: Tensor, alphas: list[float]) -> Tensor:
+    return 1.0009 * errors_all_at_once(x, weight, alphas)
 
 
 @output_errors.mistake("squared error", says="the squared error came back")

@@ -78,6 +78,16 @@ def diagonal_alone(batches: Batches) -> Tensor:
     return _hessian(batches).diagonal().diag()
 
 
+HESSIAN.add(
+    "tokens of zeros were left out: they count as well, n is the number of all rows",
+    lambda batches: _hessian(batches, n=int((_rows(batches) != 0).any(dim=1).sum())),
+)
+HESSIAN.add(
+    "small numbers were lost, or a constant was added: no threshold, no epsilon",
+    lambda batches: _hessian([_rows(batches) * (_rows(batches).abs() > 1e-4)]),
+)
+
+
 COMPENSATE = Mistakes()
 
 
@@ -158,11 +168,26 @@ def weight_squared(w, inverse, p, q):
     return _surgery(w, inverse, p, q, cost=w[p] ** 2 / inverse[p, p] / 2)
 
 
+@COMPENSATE("only the weights after p answered: those before it are free, too")
+def right_alone(w, inverse, p, q):
+    return _surgery(w, inverse, p, q, move=(q - w[p]) / inverse[p, p] * inverse.triu()[p])
+
+
+COMPENSATE.add(
+    "inverse[p, p] was raised (`clamp(min=...)`, `+ 1e-8`): divide by it as it is",
+    lambda w, inverse, p, q: _surgery(w, inverse + 1e-3 * torch.eye(len(w)), p, q),
+)
+
+
 UPPER_FACTOR = Mistakes()
 
 
 def _live_mean(hessian: Tensor) -> Tensor:
     return hessian.diagonal()[hessian.diagonal() > 0].mean()
+
+
+def _eye(hessian: Tensor) -> Tensor:
+    return torch.eye(len(hessian), dtype=torch.float64)
 
 
 def _damped(hessian: Tensor, added: Tensor | float) -> Tensor:
@@ -179,6 +204,10 @@ def _factor(damped: Tensor) -> Tensor:
     return torch.linalg.cholesky(torch.linalg.inv(damped), upper=True)
 
 
+def _root_inverse(damped: Tensor) -> Tensor:
+    return torch.linalg.inv(torch.linalg.cholesky(damped))
+
+
 @UPPER_FACTOR("the lower factor came back: ask for upper=True")
 def lower(hessian: Tensor, damping: float) -> Tensor:
     return _factor(_rightly_damped(hessian, damping)).T
@@ -192,6 +221,23 @@ def not_inverted(hessian: Tensor, damping: float) -> Tensor:
 @UPPER_FACTOR("the inverse came back, not its factor")
 def not_factored(hessian: Tensor, damping: float) -> Tensor:
     return torch.linalg.inv(_rightly_damped(hessian, damping))
+
+
+UPPER_FACTOR.add(
+    "its diagonal is negative: -U gives the same product, the one with a positive diagonal is "
+    "asked for",
+    lambda hessian, damping: -_factor(_rightly_damped(hessian, damping)),
+)
+UPPER_FACTOR.add(
+    "the inverse of the lower factor of H came back: it is lower triangular. From it comes the "
+    "inverse (torch.cholesky_inverse), which is then factored with upper=True",
+    lambda hessian, damping: _root_inverse(_rightly_damped(hessian, damping)),
+)
+UPPER_FACTOR.add(
+    "U @ U.T is the inverse, and U.T @ U should be: the inverse of H's lower factor, turned, is "
+    "another matrix",
+    lambda hessian, damping: _root_inverse(_rightly_damped(hessian, damping)).T,
+)
 
 
 @UPPER_FACTOR("the damping was added as it is: it is a fraction of the mean of the diagonal")
@@ -217,7 +263,7 @@ def undamped(hessian: Tensor, damping: float) -> Tensor:
 
 @UPPER_FACTOR("a dead input was left at 0: give it a 1 on the diagonal first")
 def dead_left(hessian: Tensor, damping: float) -> Tensor:
-    return _factor(hessian + damping * _live_mean(hessian) * torch.eye(len(hessian)).double())
+    return _factor(hessian + damping * _live_mean(hessian) * _eye(hessian))
 
 
 @UPPER_FACTOR("the mean of the diagonal was taken over dead inputs, too")
@@ -230,55 +276,101 @@ def mean_too_late(hessian: Tensor, damping: float) -> Tensor:
     return _factor(_damped(hessian, damping * _damped(hessian, 0.0).diagonal().mean()))
 
 
-QUANTIZE_COLUMNS = Mistakes()
+@UPPER_FACTOR("a small input was called dead: dead is a diagonal of exactly 0")
+def small_called_dead(hessian: Tensor, damping: float) -> Tensor:
+    dead = hessian.diagonal() < 1e-6
+    filled = hessian.double() + dead.diag()
+    return _factor(filled + damping * _live_mean(hessian) * _eye(hessian))
 
 
-def _loop(weight, upper, scale, qmax, times=-1, rounding=torch.round, in_steps=False):
-    """GPTQ's loop; `times` the error goes to the right."""
-    now, q = weight.double(), torch.zeros(weight.shape, dtype=torch.int8)
-    for i in range(weight.shape[1]):
-        q[:, i] = rounding(now[:, i] / scale[:, i]).clamp(-qmax, qmax)
-        error = now[:, i] - q[:, i] * (1 if in_steps else scale[:, i])
-        now[:, i + 1 :] += times * torch.outer(error / upper[i, i], upper[i, i + 1 :])
-    return q
-
-
-@QUANTIZE_COLUMNS(
-    "no error was passed on, or columns were rounded as they were given and not as the errors "
-    "before left them: this is plain rounding"
+UPPER_FACTOR.add(
+    "more than the damping was added to the diagonal (an epsilon, or a least value)",
+    lambda hessian, damping: _factor(_rightly_damped(hessian, damping) + 1e-6 * _eye(hessian)),
 )
-def rounded(weight, upper, scale, qmax):
-    return _loop(weight, upper, scale, qmax, times=0)
 
 
-@QUANTIZE_COLUMNS("the error was not divided by upper[i, i]")
-def error_undivided(weight, upper, scale, qmax):
-    return _loop(weight, upper.clone().fill_diagonal_(1), scale, qmax)
+QUANTIZE_COLUMNS = Mistakes()
+ACT_ORDER = Mistakes()
 
 
-@QUANTIZE_COLUMNS("the error was added to the columns on the right: subtract it")
-def error_added(weight, upper, scale, qmax):
-    return _loop(weight, upper, scale, qmax, times=1)
+def _loop(
+    weight, upper, scale, qmax, *, times=-1, rounding=torch.round, clamp=True, error=None,
+    block=None,
+):  # fmt: skip
+    """GPTQ's loop.
+
+    times: the error goes to the right so many times. rounding: what makes integers of the steps.
+    clamp: False where it comes with the rounding. error: of a column, its steps and its integers,
+    over upper[i, i]. block: the error goes no further than to the end of its block.
+    """
+    now, q = weight.double(), torch.zeros(weight.shape, dtype=torch.float64)
+    n = weight.shape[1]
+    for i in range(n):
+        v, step = now[:, i], scale[:, i]
+        q[:, i] = rounding(v / step)
+        if clamp:
+            q[:, i] = q[:, i].clamp(-qmax, qmax)
+        off = v - step * q[:, i] if error is None else error(v, step, q[:, i])
+        end = n if block is None else (i // block + 1) * block
+        now[:, i + 1 : end] += times * torch.outer(off / upper[i, i], upper[i, i + 1 : end])
+    return q.to(torch.int8)
 
 
-@QUANTIZE_COLUMNS("the error is that of w - q without the scale: what counts is w - scale * q")
-def error_in_steps(weight, upper, scale, qmax):
-    return _loop(weight, upper, scale, qmax, in_steps=True)
+def _in_loop(says: str, **how) -> None:
+    """Register a mistake in the loop, of both exercises that have it."""
+    QUANTIZE_COLUMNS.add(says, lambda *case: _loop(*case, **how))
+    ACT_ORDER.add(says, lambda *case: _settled(*case, **how))
 
 
-@QUANTIZE_COLUMNS("the integers were not clamped to -qmax and qmax")
-def unclamped(weight, upper, scale, qmax):
-    return _loop(weight, upper, scale, qmax=127)
-
-
-@QUANTIZE_COLUMNS("values were rounded down (floor), not to the nearest")
-def rounded_down(weight, upper, scale, qmax):
-    return _loop(weight, upper, scale, qmax, rounding=torch.floor)
-
-
-@QUANTIZE_COLUMNS("only the next column got the error: it goes to every column on the right")
-def next_column_alone(weight, upper, scale, qmax):
-    return _loop(weight, upper.tril(1), scale, qmax)
+QUANTIZE_COLUMNS.add(
+    "no error was passed on: columns were rounded as they were given and not as the errors before "
+    "left them, or `upper[i + 1:, i]` was read, where only zeros stand (row i is "
+    "`upper[i, i + 1:]`). This is plain rounding",
+    lambda *case: _loop(*case, times=0),
+)
+ACT_ORDER.add("no error was passed on: this is plain rounding", lambda *c: _settled(*c, times=0))
+_in_loop("the error was added to the columns on the right: subtract it", times=1)
+_in_loop(
+    "the error is that of w - q without the scale: what counts is w - scale * q",
+    error=lambda v, step, q: v - q,
+)
+_in_loop(
+    "the error was left in steps, w / scale - q: what counts is w - scale * q",
+    error=lambda v, step, q: v / step - q,
+)
+_in_loop(
+    "the error was taken before the clamp: what a clamped weight loses has to be passed on, too",
+    error=lambda v, step, q: v - step * (v / step).round(),
+)
+_in_loop("values were rounded down (floor), not to the nearest", rounding=torch.floor)
+_in_loop(
+    "int8 came before the clamp: integers beyond 127 turn round there, so clamp first",
+    rounding=lambda v: v.round().to(torch.int16).to(torch.int8),
+)
+_in_loop(
+    "the error went no further than to the end of its block of 16: it goes to every column on the "
+    "right",
+    block=16,
+)
+QUANTIZE_COLUMNS.add(
+    "the integers were not clamped to -qmax and qmax", lambda *case: _loop(*case, clamp=False)
+)
+QUANTIZE_COLUMNS.add(
+    "the error was not divided by upper[i, i]",
+    lambda weight, upper, *rest: _loop(weight, upper.clone().fill_diagonal_(1), *rest),
+)
+QUANTIZE_COLUMNS.add(
+    "only the next column got the error: it goes to every column on the right",
+    lambda weight, upper, *rest: _loop(weight, upper.tril(1), *rest),
+)
+QUANTIZE_COLUMNS.add(
+    "each row has one step: `scale` has one for each weight, so take column i of it",
+    lambda weight, upper, scale, qmax: _loop(weight, upper, scale[:, :1].expand_as(scale), qmax),
+)
+QUANTIZE_COLUMNS.add(
+    "small steps were raised (`clamp(min=...)`, `+ 1e-8`): divide by them as they are",
+    lambda weight, upper, scale, qmax: _loop(weight, upper, scale.clamp(min=1e-3), qmax),
+)
 
 
 @QUANTIZE_COLUMNS("columns were settled from right to left")
@@ -293,24 +385,51 @@ def real_weights(weight, upper, scale, qmax):
     return _loop(weight, upper, scale, qmax) * scale
 
 
-ACT_ORDER = Mistakes()
-
-
 def _descending(hessian: Tensor) -> Tensor:
     return hessian.diagonal().argsort(descending=True)
 
 
-def _settled(weight, hessian, scale, qmax, group_size, damping, order=None, stays="", times=-1):
-    """Settle columns in an order, and put them back; `stays`: what is not taken along."""
+def _settled(
+    weight, hessian, scale, qmax, group_size, damping, *, order=None, stays="", damp=None,
+    wide=None, **how,
+):  # fmt: skip
+    """Settle columns in an order, and put them back.
+
+    stays: what is not taken along. damp: how. wide: the step of each weight.
+    """
     order = _descending(hessian) if order is None else order
-    damped = _rightly_damped(hessian, damping)
-    wide = scale.repeat_interleave(group_size, dim=1)[:, : weight.shape[1]]
+    damped = _rightly_damped(hessian, damping) if damp is None else damp(hessian, damping)
+    if wide is None:
+        wide = scale.repeat_interleave(group_size, dim=1)[:, : weight.shape[1]]
     if stays != "hessian":
         damped = damped[order][:, order]
     if stays != "scale":
         wide = wide[:, order]
-    q = _loop(weight[:, order], _factor(damped), wide, qmax, times=times)
+    q = _loop(weight[:, order], _factor(damped), wide, qmax, **how)
     return q[:, order.argsort()]
+
+
+@ACT_ORDER(
+    "all groups were made equally wide, or their width was guessed from `scale`: they have "
+    "`group_size` columns, and the last has what is left"
+)
+def equally_wide(weight, hessian, scale, qmax, group_size, damping):
+    n = weight.shape[1]
+    wide = scale.repeat_interleave(-(-n // scale.shape[1]), dim=1)[:, :n]
+    return _settled(weight, hessian, scale, qmax, group_size, damping, wide=wide)
+
+
+ACT_ORDER.add(
+    "the mean of the diagonal was taken over dead inputs, too",
+    lambda *case: _settled(*case, damp=lambda h, a: _damped(h, a * h.diagonal().mean())),
+)
+ACT_ORDER.add(
+    "the damping is missing", lambda *case: _settled(*case, damp=lambda h, a: _damped(h, 0))
+)
+ACT_ORDER.add(
+    "the damping was added as it is: it is a fraction of the mean of the diagonal",
+    lambda *case: _settled(*case, damp=_damped),
+)
 
 
 @ACT_ORDER("the columns came back in the order in which they were settled: put them back")
@@ -347,8 +466,3 @@ def scales_stay(weight, hessian, *rest):
 @ACT_ORDER("the Hessian was not reordered with the columns")
 def hessian_stays(weight, hessian, *rest):
     return _settled(weight, hessian, *rest, stays="hessian")
-
-
-@ACT_ORDER("no error was passed on: this is plain rounding")
-def rounded_in_groups(weight, hessian, *rest):
-    return _settled(weight, hessian, *rest, times=0)

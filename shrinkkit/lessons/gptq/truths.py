@@ -14,12 +14,25 @@ import numpy as np
 Array = np.ndarray
 
 
-def related_inputs(seed: int, n_tokens: int, in_features: int) -> Array:
+def related_inputs(seed: int | np.random.Generator, n_tokens: int, in_features: int) -> Array:
     """Draw inputs [n_tokens, in_features] float32 that go together and have different sizes."""
     rng = np.random.default_rng(seed)
     mix = rng.standard_normal((in_features, in_features)) + 1.5 * np.eye(in_features)
     sizes = rng.permutation(np.linspace(0.4, 2.0, in_features))
     return (rng.standard_normal((n_tokens, in_features)) @ mix * sizes).astype(np.float32)
+
+
+def hessian_like(rng: np.random.Generator, diagonal: Array) -> Array:
+    """Draw the Hessian [in, in] float32 of inputs that go together, with a given diagonal.
+
+    It is easily inverted, but for zeros on the diagonal, which are dead inputs, and for their
+    sizes.
+    """
+    n = len(diagonal)
+    x = related_inputs(rng, 3 * n, n).astype(np.float64)
+    drawn = damped(x.T @ x, 0.05)
+    sizes = np.sqrt(diagonal / drawn.diagonal())
+    return (drawn * np.outer(sizes, sizes)).astype(np.float32)
 
 
 def hessian_of(batches: Sequence[Array]) -> Array:
@@ -49,6 +62,13 @@ def best_answer(w: Array, hessian: Array, p: int, q: float) -> Array:
     return answer
 
 
+def compensate(w: Array, inverse: Array, p: int, q: float) -> tuple[Array, float]:
+    """Return the best answer, and the output error that it leaves."""
+    hessian = np.linalg.inv(inverse.astype(np.float64))
+    answer = best_answer(w, hessian, p, q)
+    return answer, output_error(w, answer, hessian)
+
+
 def damped(hessian: Array, damping: float) -> Array:
     """Return the Hessian with 1 for dead inputs, and damping times the live mean added."""
     hessian = hessian.astype(np.float64).copy()
@@ -65,6 +85,16 @@ def factor_of_inverse(hessian: Array) -> Array:
         row = np.linalg.inv(hessian[p:, p:])[0]
         upper[p, p:] = row / np.sqrt(row[0])
     return upper
+
+
+def upper_factor(hessian: Array, damping: float) -> Array:
+    """Damp a Hessian, and return the factor of its inverse."""
+    return factor_of_inverse(damped(hessian, damping))
+
+
+def quick_factor(hessian: Array) -> Array:
+    """Return the same factor by Cholesky, for inputs: no truth rests on it."""
+    return np.linalg.cholesky(np.linalg.inv(hessian.astype(np.float64))).T
 
 
 def column_by_column(
@@ -91,6 +121,45 @@ def column_by_column(
             pull = np.linalg.solve(hessian[np.ix_(free, free)], hessian[free, j])
             now[:, free] += np.outer(off, pull)
     return q, closest
+
+
+def quantize_columns(weight: Array, hessian: Array, scale: Array, qmax: int) -> Array:
+    """Round columns from left to right; return the integers."""
+    return column_by_column(weight, hessian.astype(np.float64), scale, qmax)[0]
+
+
+def largest_first(hessian: Array) -> Array:
+    """Return the order of columns by the diagonal, descending."""
+    return np.argsort(-hessian.diagonal(), kind="stable")
+
+
+def act_order(
+    weight: Array, hessian: Array, scale: Array, qmax: int, group_size: int, damping: float
+) -> Array:
+    """Round columns with the largest inputs first; return the integers in the weight's order."""
+    wide = at_each_weight(scale, group_size, weight.shape[1])
+    order = largest_first(hessian)
+    return column_by_column(weight, damped(hessian, damping), wide, qmax, order)[0]
+
+
+def away_from_ties(
+    weight: Array, hessian: Array, scale: Array, qmax: int, order: Sequence[int] | None = None
+) -> Array:
+    """Move weights that would be rounded near a tie a fiftieth of a step down.
+
+    A weight's own move shifts what stands there when its turn comes, and nothing before.
+    """
+    order = np.arange(weight.shape[1]) if order is None else np.asarray(order)
+    upper = quick_factor(hessian[np.ix_(order, order)])
+    now, moved = weight.astype(np.float64), weight.astype(np.float64)
+    for place, j in enumerate(order):
+        step = scale[:, j].astype(np.float64)
+        near = np.abs(now[:, j] / step % 1 - 0.5) < 0.01
+        for columns in (now, moved):
+            columns[near, j] -= 0.02 * step[near]
+        off = now[:, j] - step * np.clip(np.round(now[:, j] / step), -qmax, qmax)
+        now[:, order[place + 1 :]] -= np.outer(off / upper[place, place], upper[place, place + 1 :])
+    return moved.astype(weight.dtype)
 
 
 def row_scales(weight: Array, qmax: int) -> Array:

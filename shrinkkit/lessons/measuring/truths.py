@@ -17,7 +17,7 @@ Array = np.ndarray
 
 
 def random_logits(
-    seed: int, n_samples: int, seq_len: int, vocabulary: int, spread: float
+    seed: int | np.random.Generator, n_samples: int, seq_len: int, vocabulary: int, spread: float
 ) -> tuple[Array, Array]:
     """Draw logits [n, seq_len, vocabulary] float32 of uneven windows, and tokens [n, seq_len]."""
     rng = np.random.default_rng(seed)
@@ -73,7 +73,7 @@ def quantile_of(confidence: float) -> float:
     return NormalDist().inv_cdf((1 + confidence) / 2)
 
 
-def wilson(successes: int, n: int, confidence: float) -> tuple[float, float]:
+def wilson(successes: int, n: int, confidence: float) -> Array:
     """Give the truth of wilson_interval by bisection.
 
     The true rate r fits if |successes / n - r| <= z * sqrt(r * (1 - r) / n), the standard
@@ -93,7 +93,7 @@ def wilson(successes: int, n: int, confidence: float) -> tuple[float, float]:
             inside, outside = (middle, outside) if fits(middle) else (inside, middle)
         return inside
 
-    return end(0.0), end(1.0)
+    return np.array([end(0.0), end(1.0)])
 
 
 # ---------------------------------------------------------------- turn by turn

@@ -51,6 +51,14 @@ def hessian_in_place(batches: list[Tensor]) -> Tensor:
     return answer
 
 
+@hessian.mistake("batches popped", says="a list: it had 3 elements, and has 0")
+def hessian_popped(batches: list[Tensor]) -> Tensor:
+    parts = []
+    while batches:
+        parts.append(batches.pop())
+    return hessian_of_all_rows(parts)
+
+
 # ------------------------------------------------------------------------- gptq.compensate
 
 compensate = Answers("gptq.compensate")
@@ -93,7 +101,13 @@ def compensate_swapped(w: Tensor, inverse: Tensor, p: int, q: float):
     return compensate_by_least_squares(w, inverse, p, q)[::-1]
 
 
-@compensate.mistake("weights only", says="2 results should come back")
+@compensate.mistake("cost of shape [1]", says="should be one number, but float64 [1]")
+def compensate_cost_of_one(w: Tensor, inverse: Tensor, p: int, q: float):
+    changed, cost = compensate_by_least_squares(w, inverse, p, q)
+    return changed, torch.tensor([cost], dtype=torch.float64)
+
+
+@compensate.mistake("weights only", says="Two results should come back")
 def compensate_weights_only(w: Tensor, inverse: Tensor, p: int, q: float):
     return compensate_by_least_squares(w, inverse, p, q)[0]
 
@@ -120,6 +134,11 @@ def factor_without_inverting(hessian: Tensor, damping: float) -> Tensor:
 @upper_factor.mistake("cholesky without upper=True", says="the lower factor")
 def factor_plain_cholesky(hessian: Tensor, damping: float) -> Tensor:
     return torch.linalg.cholesky(torch.linalg.inv(damp(hessian, damping)))
+
+
+@upper_factor.mistake("negative", says="its diagonal is negative")
+def factor_negative(hessian: Tensor, damping: float) -> Tensor:
+    return -factor_without_inverting(hessian, damping)
 
 
 @upper_factor.mistake("no damping", says="the damping is missing")
@@ -167,7 +186,7 @@ def columns_stale(weight: Tensor, upper: Tensor, scale: Tensor, qmax: int) -> Te
     return columns_by_pairs(weight.clone(), upper, scale, qmax, given=weight)
 
 
-@quantize_columns.mistake("column for row", says="this is plain rounding")
+@quantize_columns.mistake("column for row", says="`upper[i + 1:, i]` was read")
 def columns_of_upper(weight: Tensor, upper: Tensor, scale: Tensor, qmax: int) -> Tensor:
     now = weight.clone()
     return columns_by_pairs(now, upper.T, scale, qmax, given=now)  # below the diagonal: nothing
@@ -193,6 +212,17 @@ def columns_float(weight: Tensor, upper: Tensor, scale: Tensor, qmax: int) -> Te
 def columns_in_place(weight: Tensor, upper: Tensor, scale: Tensor, qmax: int) -> Tensor:
     weight[:, -1] += 1
     return columns_by_fresh_inverses(weight, upper, scale, qmax)
+
+
+@quantize_columns.mistake("one step a row", says="each row has one step")
+def columns_one_step(weight: Tensor, upper: Tensor, scale: Tensor, qmax: int) -> Tensor:
+    return columns_by_fresh_inverses(weight, upper, scale[:, 0:1].repeat(1, len(upper)), qmax)
+
+
+@quantize_columns.mistake("steps of small weights", says="small steps were raised")
+def columns_least_step(weight: Tensor, upper: Tensor, scale: Tensor, qmax: int) -> Tensor:
+    least = torch.full_like(scale, 1e-3)
+    return columns_by_fresh_inverses(weight, upper, torch.maximum(scale, least), qmax)
 
 
 # -------------------------------------------------------------------------- gptq.act_order
@@ -232,3 +262,9 @@ def order_rounding(weight, hessian, scale, qmax, group_size, damping) -> Tensor:
 @act_order.mistake("scale not widened", says="raised RuntimeError")
 def order_narrow_scale(weight, hessian, scale, qmax, group_size, damping) -> Tensor:
     return (weight / scale).round().clamp(-qmax, qmax).to(torch.int8)
+
+
+@act_order.mistake("groups guessed", says="all groups were made equally wide")
+def order_groups_guessed(weight, hessian, scale, qmax, group_size, damping) -> Tensor:
+    guessed = -(-weight.shape[1] // scale.shape[1])
+    return order_by_choosing(weight, hessian, scale, qmax, guessed, damping)

@@ -124,7 +124,7 @@ def wilson_middle_and_spread(successes: int, n: int, confidence: float) -> tuple
     return (low + high) / 2, (high - low) / 2
 
 
-@wilson.mistake("one end", says="2 numbers should come back (`return low, high`)")
+@wilson.mistake("one end", says="Two results should come back, in this order: `return low, high`")
 def wilson_low(successes: int, n: int, confidence: float) -> float:
     return wilson_by_its_roots(successes, n, confidence)[0]
 
@@ -160,6 +160,6 @@ def speedup_rank(slow: Tensor, fast: Tensor) -> tuple[float, float, float]:
     return statistics.median(ratios), ratios[last // 4], ratios[3 * last // 4]
 
 
-@speedup.mistake("only the median", says="3 numbers should come back")
+@speedup.mistake("only the median", says="Three results should come back")
 def speedup_median_only(slow: Tensor, fast: Tensor) -> float:
     return speedup_by_statistics(slow, fast)[0]

@@ -13,7 +13,9 @@ import numpy as np
 Array = np.ndarray
 
 
-def uneven_inputs(seed: int, n_tokens: int, in_features: int, largest: float = 12.0) -> Array:
+def uneven_inputs(
+    seed: int | np.random.Generator, n_tokens: int, in_features: int, largest: float = 12.0
+) -> Array:
     """Draw inputs [n_tokens, in_features] float32 whose channels have very different sizes."""
     rng = np.random.default_rng(seed)
     sizes = rng.permutation(np.geomspace(0.2, largest, in_features))
@@ -68,6 +70,20 @@ def ratio_errors(x: Array, weight: Array, ratios: Sequence[float], bits: int) ->
         s = scale_of(importance, ratio)
         errors.append(output_error(x, weight, round_rows(weight * s, bits) / s))
     return np.array(errors)
+
+
+def best_ratio(x: Array, weight: Array, ratios: Sequence[float], bits: int) -> tuple[float, Array]:
+    """Return the ratio with the least error, and all errors."""
+    errors = ratio_errors(x, weight, ratios, bits)
+    return ratios[int(errors.argmin())], errors
+
+
+def folded(
+    norm: Array, weights: Sequence[Array], importance: Array, ratio: float
+) -> tuple[Array, Array, list[Array]]:
+    """Return s, the norm's weight over s, and each weight times s."""
+    s = scale_of(importance, ratio)
+    return s, norm / s, [weight * s for weight in weights]
 
 
 def row_errors(x: Array, weight: Array, bits: int, shrinks: Sequence[float]) -> Array:

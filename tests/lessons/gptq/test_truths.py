@@ -50,7 +50,7 @@ def test_factors_are_torchs(hessian, damping) -> None:
 
 
 def columns_and_orders(seed: int) -> list[tuple]:
-    """Give all cases of both exercises: weight, damped Hessian, step of each weight, qmax, order."""
+    """Give all cases of both exercises: weight, damped Hessian, steps, qmax, order."""
     token = RUN.set(Run(seed=seed))
     try:
         columns = [*checks.column_cases(), *checks.fresh_column_cases()]

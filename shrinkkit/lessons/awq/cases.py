@@ -1,6 +1,6 @@
 """Draw the inputs of lesson 06's judges, so that there is one right answer and float32 finds it.
 
-A search has one best candidate, two percent ahead of the next, and no value that is rounded lies
+A search has one best candidate, half a percent ahead of the next, and no value that is rounded lies
 within a thousandth of a step of a tie. What does not fit is drawn again.
 """
 
@@ -14,7 +14,7 @@ from shrinkkit.checks.inputs import random_weight
 from shrinkkit.lessons.awq import truths
 from shrinkkit.lessons.awq.truths import Array, uneven_inputs
 
-AHEAD = 1.02
+AHEAD = 1.005
 FROM_TIES = 1e-3
 Ratio = tuple[Array, Array, list[float], int]  # x, weight, ratios, bits
 Clip = tuple[Array, Array, int, list[float]]  # x, weight, bits, shrinks
@@ -63,17 +63,22 @@ def ratio_case(
     dead: Sequence[int] = (),
     sizes: tuple[float, float] = (1.0, 1.0),
     spread: float = 12.0,
+    holes: float = 0.0,
 ) -> Ratio:
     """Draw a search over ratios.
 
     shape: tokens, outputs, inputs. dead: inputs that are always zero. sizes: of inputs and weights.
+    holes: the share of inputs that are zero here and there.
     """
     rng = np.random.default_rng(seed)
     n_tokens, out, n = shape
     while True:
         x = uneven_inputs(rng, n_tokens, n, spread) * np.float32(sizes[0])
+        if holes:
+            x[rng.random(x.shape) < holes] = 0
         x[:, list(dead)] = 0
         weight = random_weight(rng, out, n, sizes[1])
+        weight[:, list(dead)] *= 30  # so that what they count as is felt
         if is_settled_ratio(x, weight, ratios, bits):
             return x, weight, ratios, bits
 

@@ -72,10 +72,9 @@ def ratio_errors(x: Array, weight: Array, ratios: Sequence[float], bits: int) ->
     return np.array(errors)
 
 
-def best_ratio(x: Array, weight: Array, ratios: Sequence[float], bits: int) -> tuple[float, Array]:
-    """Return the ratio with the least error, and all errors."""
-    errors = ratio_errors(x, weight, ratios, bits)
-    return ratios[int(errors.argmin())], errors
+def best_ratio(x: Array, weight: Array, ratios: Sequence[float], bits: int) -> float:
+    """Return the ratio with the least error."""
+    return ratios[int(ratio_errors(x, weight, ratios, bits).argmin())]
 
 
 def folded(

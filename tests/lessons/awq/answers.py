@@ -133,7 +133,7 @@ def search_swapped(x: Tensor, weight: Tensor, ratios: list[float], bits: int):
     return search_by_the_hessian(x, weight, ratios, bits)[::-1]
 
 
-@search_ratio.mistake("best alone", says="2 results should come back")
+@search_ratio.mistake("best alone", says="Two results should come back")
 def search_best_alone(x: Tensor, weight: Tensor, ratios: list[float], bits: int):
     return search_by_the_hessian(x, weight, ratios, bits)[0]
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from shrinkkit.lessons.awq import cases, truths
 from shrinkkit.lessons.awq import exercises as checks
-from shrinkkit.lessons.awq import truths
 from shrinkkit.quant import Format
 from shrinkkit.quant.ptq.awq import search_scale
 from shrinkkit.surgery.invariance import NormGroup
@@ -78,11 +78,22 @@ def test_limits_are_the_best_of_torchs_rounding(x, weight, bits, shrinks) -> Non
 def test_no_choice_is_close_and_no_input_lies_on_a_tie() -> None:
     for x, weight, ratios, bits in checks.ratio_cases():
         errors = np.sort(truths.ratio_errors(x, weight, ratios, bits))
-        assert len(errors) == 1 or errors[1] > 1.04 * errors[0]
+        assert len(errors) == 1 or errors[1] > cases.AHEAD * errors[0]
         for ratio in ratios:
             scaled = weight * truths.scale_of(truths.mean_sizes([x]), ratio)
             steps = scaled / np.abs(scaled).max(axis=1, keepdims=True) * (2 ** (bits - 1) - 1)
-            assert np.abs(np.abs(steps) % 1 - 0.5).min() > 4e-4
+            assert np.abs(np.abs(steps) % 1 - 0.5).min() > 0.9 * cases.FROM_TIES
     for x, weight, bits, shrinks in checks.clip_cases():
-        errors = np.sort(truths.row_errors(x, weight, bits, shrinks), axis=1)
-        assert (errors[:, 1] > 1.03 * errors[:, 0]).all()
+        live = weight[np.abs(weight).max(axis=1) > 0]
+        errors = np.sort(truths.row_errors(x, live, bits, shrinks), axis=1)
+        assert len(shrinks) == 1 or (errors[:, 1] > cases.AHEAD * errors[:, 0]).all()
+
+
+def test_every_place_wins_somewhere_and_one_behind_a_worse_one() -> None:
+    found = [(r, truths.ratio_errors(x, w, r, b)) for x, w, r, b in checks.ratio_cases()]
+    places = {(int(errors.argmin()), len(ratios)) for ratios, errors in found if len(ratios) > 1}
+    assert any(place == 0 for place, _ in places)
+    assert any(place == n - 1 for place, n in places)
+    assert any((np.diff(errors[: errors.argmin() + 1]) > 0).any() for _, errors in found)
+    limits = [truths.row_errors(x, w, b, s).argmin(axis=1) for x, w, b, s in checks.clip_cases()]
+    assert {0, 1, 2, 3} <= set(np.concatenate(limits).tolist())

@@ -58,6 +58,8 @@ def tokens() -> Iterator[Array]:
     wide[4, ::2] = 0.0
     sparse = np.zeros((3, 6), dtype=np.float32)
     sparse[0, 5], sparse[2, 0] = -2e-9, 3.0
+    late = spiky(8, 3, 40)
+    late[:, -1] = -2 * np.abs(late).max()  # the largest comes last
     for x in [
         spiky(1, 4, 12),
         spiky(2, 7, 5, factor=100.0),
@@ -67,6 +69,7 @@ def tokens() -> Iterator[Array]:
         dead,
         wide,
         sparse,
+        late,
         np.zeros((2, 3), dtype=np.float32),
     ]:
         yield truths.away_from_ties(x)

@@ -36,6 +36,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import torch
+from torch import nn
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from shrinkkit.errors import InputError, require_choice, require_int
@@ -352,8 +353,9 @@ def _config_of_caller() -> Any:
     for _ in range(4):
         if frame is None:
             return None
-        config = getattr(frame.f_locals.get("self"), "config", None)
-        if hasattr(config, "get_text_config"):
+        owner = frame.f_locals.get("self")
+        config = getattr(owner, "config", None) if isinstance(owner, nn.Module) else None
+        if config is not None:
             return config
         frame = frame.f_back
     return None

@@ -124,3 +124,18 @@ def test_bytes_that_are_foretold_are_those_of_a_run(architecture: str, bits: int
     cache = new()
     written(model, cache, [40])
     assert cache_bytes_at(new, model.config, 40, batch=2, dtype=torch.float32) == cache_bytes(cache)
+
+
+def test_whoever_else_has_a_config_is_not_taken_for_attention() -> None:
+    class Shell:
+        """As IPython's, under which a notebook's cell runs."""
+
+        config = {"get_text_config": 1}
+
+        def run(self, cache: QuantizedKVCache) -> None:
+            cache.update(*torch.zeros(2, 1, 1, 4, 8), layer_idx=0)
+
+    cache = QuantizedKVCache(4, group_size=4)
+    Shell().run(cache)
+    assert cache.get_seq_length() == 4
+    assert cache.is_sliding == [False]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 import torch
 from transformers import DynamicCache, FalconConfig, GPTBigCodeConfig
@@ -130,7 +132,7 @@ def test_whoever_else_has_a_config_is_not_taken_for_attention() -> None:
     class Shell:
         """As IPython's, under which a notebook's cell runs."""
 
-        config = {"get_text_config": 1}
+        config = mock.MagicMock()  # whose every attribute is there
 
         def run(self, cache: QuantizedKVCache) -> None:
             cache.update(*torch.zeros(2, 1, 1, 4, 8), layer_idx=0)

@@ -29,3 +29,8 @@ def assert_refused(name: str, functions: tuple[Callable, ...]) -> None:
     with pytest.raises(CheckFailed) as failure:
         check(name, *functions)
     assert "can make nothing" not in str(failure.value)
+
+
+def with_options(answer: Callable, attacks: dict[str, dict]) -> dict[str, Callable]:
+    """Return the answer under each attack's options, by the attack's name."""
+    return {name: lambda *case, how=how: answer(*case, **how) for name, how in attacks.items()}

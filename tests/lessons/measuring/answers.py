@@ -137,8 +137,6 @@ speedup = Answers("measuring.speedup")
 @speedup.second
 def speedup_by_statistics(slow_ms: Tensor, fast_ms: Tensor) -> tuple[float, float, float]:
     ratios = [a / b for a, b in zip(slow_ms.tolist(), fast_ms.tolist(), strict=True)]
-    if len(ratios) == 1:
-        return ratios[0], ratios[0], ratios[0]
     low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
     return middle, low, high
 
@@ -158,6 +156,12 @@ def speedup_gain(slow: Tensor, fast: Tensor) -> tuple[float, float, float]:
 def speedup_rank(slow: Tensor, fast: Tensor) -> tuple[float, float, float]:
     ratios, last = sorted((slow / fast).tolist()), len(slow) - 1
     return statistics.median(ratios), ratios[last // 4], ratios[3 * last // 4]
+
+
+@speedup.mistake("the default of statistics.quantiles", says="ask for method='inclusive'")
+def speedup_exclusive(slow: Tensor, fast: Tensor) -> list[float]:
+    low, middle, high = statistics.quantiles((slow / fast).tolist(), n=4)
+    return [middle, low, high]
 
 
 @speedup.mistake("only the median", says="Three results should come back")

@@ -7,12 +7,9 @@ from collections.abc import Callable
 import torch
 from torch.nn.functional import linear
 
+from tests.lessons.attacks import with_options
+
 Tensor = torch.Tensor
-
-
-def with_options(answer: Callable, attacks: dict[str, dict]) -> dict[str, Callable]:
-    """Return the answer under each attack's options, by the attack's name."""
-    return {name: lambda *case, how=how: answer(*case, **how) for name, how in attacks.items()}
 
 
 def same(value):

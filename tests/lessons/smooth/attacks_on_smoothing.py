@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import torch
 
-from tests.lessons.smooth.attacks_on_integers import same, tokens, with_options
+from tests.lessons.attacks import with_options
+from tests.lessons.smooth.attacks_on_integers import same, tokens
 
 Tensor = torch.Tensor
 

@@ -38,7 +38,9 @@ def batch_cases() -> Iterator[list[Array]]:
     tiny, huge = uneven_inputs(9, 130, 6) * np.float32(1e-7), uneven_inputs(10, 3, 6) * 1e4
     tiny[:, 2] = 0
     yield [tiny, tiny[:1] * 3]
-    yield [huge.astype(np.float32), np.zeros((2, 6), np.float32)]
+    padded = huge[:2] * np.array([[0.0], [0.5]])  # a token of zeros, and zeros in another
+    padded[1, ::2] = 0
+    yield [huge.astype(np.float32), padded.astype(np.float32)]
     yield [uneven_inputs(20 + i, 1 + i % 3, 4) for i in range(13)]
 
 
@@ -146,7 +148,7 @@ def ratio_cases() -> Iterator[Ratio]:
     yield ratio_case(46, (25, 12, 9), 4, [0.0, 0.35, 0.6, 0.95])
     yield ratio_case(43, (30, 1, 16), 3, RATIOS, dead=(3,))
     yield ratio_case(47, (20, 5, 8), 5, [0.5, 0.0, 1.0, 0.25], dead=(0, 7), spread=300.0)
-    yield ratio_case(48, (12, 3, 6), 2, [0.3, 0.9], sizes=(1e-5, 1e-6))
+    yield ratio_case(54, (12, 3, 6), 2, [0.3, 0.6, 0.9], sizes=(1e-5, 1e-6))
     yield ratio_case(49, (16, 4, 7), 8, [1.0, 0.65, 0.0], (), (1e3, 30.0), 2.0, holes=0.4)
     flat = np.random.default_rng(45).choice([-1.0, 1.0], (16, 6)).astype(np.float32)
     yield flat, random_weight(44, 3, 6), [0.0], 3  # all channels alike: nothing to gain

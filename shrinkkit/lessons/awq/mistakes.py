@@ -86,6 +86,15 @@ def one_for_all(batches: Batches) -> Tensor:
     return torch.full_like(_mean(batches), _mean(batches).mean())
 
 
+CHANNEL_IMPORTANCE.add(
+    "zeros were left out of the mean: a token in which a channel is 0 counts as well",
+    lambda batches: _rows(batches).abs().sum(dim=0) / (_rows(batches) != 0).sum(dim=0).clamp(min=1),
+)
+CHANNEL_IMPORTANCE.add(
+    "tokens of zeros were left out: every token counts the same",
+    lambda batches: _mean([_rows(batches)[(_rows(batches) != 0).any(dim=1)]]),
+)
+
 SCALE_AND_FOLD = Mistakes()
 
 
@@ -203,6 +212,18 @@ def rows_multiplied(norm, weights, importance, ratio):
     return s, smaller, [w * s[:, None] if len(w) == len(s) else w * s for w in weights]
 
 
+SCALE_AND_FOLD.add(
+    "it is the norm's new weight: s comes first, `return s, norm_weight, weights`",
+    lambda *case: (_folded(*case)[1], _folded(*case)[0], _folded(*case)[2]),
+)
+SCALE_AND_FOLD.add(
+    "a small importance was called unused, or raised (`clamp(min=...)`): unused is exactly 0",
+    lambda norm, weights, importance, ratio: _folded(
+        norm, weights, importance.clamp(min=importance[importance > 1e-3].min()), ratio
+    ),
+)
+
+
 SEARCH_RATIO = Mistakes()
 
 
@@ -217,18 +238,24 @@ def _largest(weight: Tensor) -> Tensor:
     return weight.abs().amax(dim=1, keepdim=True)
 
 
-def _searched(x, weight, ratios, bits, off=None, sizes=None):
+def _first_rise(errors: Tensor) -> int:
+    """Return the place of the last error before one that is larger."""
+    rises = (errors[1:] > errors[:-1]).nonzero()
+    return int(rises[0]) if len(rises) else len(errors) - 1
+
+
+def _searched(x, weight, ratios, bits, off=None, sizes=None, scale=_scale):
     """Return the best ratio and the errors; off: how far a scale s leaves the weight off."""
 
-    def errors(off, sizes) -> Tensor:
-        outs = [x @ off(_scale(sizes, ratio)).T for ratio in ratios]
+    def errors(off, sizes, scale) -> Tensor:
+        outs = [x @ off(scale(sizes, ratio)).T for ratio in ratios]
         return torch.stack([out.square().sum(dim=1).mean() for out in outs])
 
     def right(s: Tensor) -> Tensor:
         return _rounded(weight * s, bits) / s - weight
 
-    best = ratios[errors(right, _mean([x])).argmin()]
-    return best, errors(off or right, _mean([x]) if sizes is None else sizes)
+    best = ratios[errors(right, _mean([x]), _scale).argmin()]
+    return best, errors(off or right, _mean([x]) if sizes is None else sizes, scale)
 
 
 @SEARCH_RATIO("the rounded weight was not divided by s again: without that it is another layer")
@@ -290,6 +317,18 @@ def compared_on_the_old_x(x, weight, ratios, bits):
     return _searched(x, weight, ratios, bits, lambda s: _rounded(weight * s, bits) - weight * s)
 
 
+SEARCH_RATIO.add(
+    "an unused channel got s = 0, and was divided by it: let it count like the least used one",
+    lambda x, weight, ratios, bits: _searched(
+        x, weight, ratios, bits, scale=lambda sizes, ratio: _centred(sizes**ratio)
+    ),
+)
+SEARCH_RATIO.add(
+    "the importance was the root of the mean square, not the mean of |x|",
+    lambda x, *rest: _searched(x, *rest, sizes=x.square().mean(dim=0).sqrt()),
+)
+
+
 @SEARCH_RATIO("it is the place of the best ratio in the list, not the ratio")
 def place_of_the_best(x, weight, ratios, bits):
     best, errors = _searched(x, weight, ratios, bits)
@@ -300,6 +339,32 @@ def place_of_the_best(x, weight, ratios, bits):
 def worst_ratio(x, weight, ratios, bits):
     _, errors = _searched(x, weight, ratios, bits)
     return ratios[errors.argmax()], errors
+
+
+@SEARCH_RATIO("ratio 0 could not win: it is plain rounding, and may be the best")
+def zero_never_wins(x, weight, ratios, bits):
+    errors = _searched(x, weight, ratios, bits)[1]
+    return min(zip(ratios, errors, strict=True), key=lambda pair: (pair[0] == 0, pair[1]))[
+        0
+    ], errors
+
+
+@SEARCH_RATIO("the search stopped at the first ratio that was worse: look at all of them")
+def stopped_early(x, weight, ratios, bits):
+    errors = _searched(x, weight, ratios, bits)[1]
+    return ratios[_first_rise(errors)], errors
+
+
+@SEARCH_RATIO("the last ratio was never tried")
+def last_ratio_left_out(x, weight, ratios, bits):
+    errors = _searched(x, weight, ratios, bits)[1]
+    return ratios[errors[:-1].argmin() if len(errors) > 1 else 0], errors
+
+
+@SEARCH_RATIO("the first ratio was never tried")
+def first_ratio_left_out(x, weight, ratios, bits):
+    errors = _searched(x, weight, ratios, bits)[1]
+    return ratios[errors[1:].argmin() + 1 if len(errors) > 1 else 0], errors
 
 
 @SEARCH_RATIO("the least error came back, not its ratio")
@@ -377,3 +442,40 @@ def nothing_searched(x, weight, bits, shrinks):
 @SEARCH_CLIP("keepdim is missing: the limits are [out_features, 1]")
 def no_keepdim(x, weight, bits, shrinks):
     return _right_limits(x, weight, bits, shrinks)[:, 0]
+
+
+@SEARCH_CLIP("the clipped weight was the measure: the output of the weight itself is")
+def against_the_clipped(x, weight, bits, shrinks):
+    errors = []
+    for limit in [shrink * _largest(weight) for shrink in shrinks]:
+        off = _rounded(weight, bits, limit) - weight.clamp(-limit, limit)
+        errors.append((x @ off.T).square().mean(dim=0))
+    return _picked(weight, shrinks, torch.stack(errors))
+
+
+@SEARCH_CLIP("the search stopped at the first shrink that was worse: look at all of them")
+def clip_stopped_early(x, weight, bits, shrinks):
+    errors = _clip_errors(x, weight, bits, shrinks)
+    best = torch.tensor([_first_rise(row) for row in errors.T])
+    return torch.tensor(shrinks)[best][:, None] * _largest(weight)
+
+
+SEARCH_CLIP.add(
+    "the last shrink was never tried",
+    lambda x, weight, bits, shrinks: _right_limits(x, weight, bits, shrinks[:-1] or shrinks),
+)
+SEARCH_CLIP.add(
+    "the first shrink was never tried",
+    lambda x, weight, bits, shrinks: _right_limits(x, weight, bits, shrinks[1:] or shrinks),
+)
+SEARCH_CLIP.add(
+    "a small limit was raised, or a constant added: in a row of zeros it is 0",
+    lambda *case: _right_limits(*case).clamp(min=1e-3),
+)
+
+
+@SEARCH_CLIP("magnitudes of the output's error were averaged: square it")
+def magnitudes(x, weight, bits, shrinks):
+    limits = [shrink * _largest(weight) for shrink in shrinks]
+    outs = [x @ (_rounded(weight, bits, limit) - weight).T for limit in limits]
+    return _picked(weight, shrinks, torch.stack([out.abs().mean(dim=0) for out in outs]))

@@ -36,6 +36,24 @@ def importance_last(batches: list[Tensor]) -> Tensor:
     return found
 
 
+@channel_importance.mistake("zeros left out", says="zeros were left out of the mean")
+def importance_where_used(batches: list[Tensor]) -> Tensor:
+    channels = [[v for v in column if v != 0] for column in rows_of(batches).T.abs().tolist()]
+    return torch.tensor([sum(found) / max(1, len(found)) for found in channels])
+
+
+@channel_importance.mistake("batches popped", says="a list: it had 3 elements, and has 0")
+def importance_popped(batches: list[Tensor]) -> Tensor:
+    return importance_of_all_rows([batches.pop() for _ in range(len(batches))])
+
+
+@channel_importance.mistake(
+    "magnitudes in place", says="in place (a list: its element 0 is another one now)"
+)
+def importance_in_place(batches: list[Tensor]) -> Tensor:
+    return importance_of_all_rows([batch.abs_() for batch in batches])
+
+
 # ---------------------------------------------------------------------- awq.scale_and_fold
 
 scale_and_fold = Answers("awq.scale_and_fold")
@@ -79,6 +97,26 @@ def fold_weights_divided(norm: Tensor, weights: list[Tensor], importance: Tensor
 def fold_in_place(norm: Tensor, weights: list[Tensor], importance: Tensor, ratio: float):
     s, smaller, _ = fold_in_logarithms(norm, weights, importance, ratio)
     return s, smaller, [weight.mul_(s) for weight in weights]
+
+
+@scale_and_fold.mistake("norm first", says="it is the norm's new weight: s comes first")
+def fold_norm_first(norm: Tensor, weights: list[Tensor], importance: Tensor, ratio: float):
+    s, smaller, changed = fold_in_logarithms(norm, weights, importance, ratio)
+    return smaller, s, changed
+
+
+@scale_and_fold.mistake("small is unused", says="a small importance was called unused")
+def fold_small_unused(norm: Tensor, weights: list[Tensor], importance: Tensor, ratio: float):
+    used = torch.where(importance > 1e-3, importance, 0)
+    if not used.any():
+        used = importance
+    return fold_in_logarithms(norm, weights, used, ratio)
+
+
+@scale_and_fold.mistake("a generator of weights", says="The third result should be a list")
+def fold_generator(norm: Tensor, weights: list[Tensor], importance: Tensor, ratio: float):
+    s, smaller, changed = fold_in_logarithms(norm, weights, importance, ratio)
+    return s, smaller, (weight for weight in changed)
 
 
 @scale_and_fold.mistake("one reader", says="and 3 were given")
@@ -138,6 +176,35 @@ def search_best_alone(x: Tensor, weight: Tensor, ratios: list[float], bits: int)
     return search_by_the_hessian(x, weight, ratios, bits)[0]
 
 
+@search_ratio.mistake("0 never wins", says="ratio 0 could not win")
+def search_above_zero(x: Tensor, weight: Tensor, ratios: list[float], bits: int):
+    errors = search_by_the_hessian(x, weight, ratios, bits)[1]
+    lost = [e + 1e30 * (ratio == 0) for e, ratio in zip(errors.tolist(), ratios, strict=True)]
+    return ratios[lost.index(min(lost))], errors
+
+
+@search_ratio.mistake("greedy", says="stopped at the first ratio that was worse")
+def search_greedily(x: Tensor, weight: Tensor, ratios: list[float], bits: int):
+    errors = search_by_the_hessian(x, weight, ratios, bits)[1]
+    best = 0
+    for place, error in enumerate(errors):
+        if error > errors[best]:
+            break
+        best = place
+    return ratios[best], errors
+
+
+@search_ratio.mistake("unused channels", says="an unused channel got s = 0")
+def search_without_lift(x: Tensor, weight: Tensor, ratios: list[float], bits: int):
+    errors = []
+    for ratio in ratios:
+        s = x.abs().mean(dim=0).pow(ratio)
+        s = s / torch.sqrt(s.amax() * s.amin())
+        off = x @ (rtn(weight * s, bits) / s - weight).T
+        errors.append(off.norm() ** 2 / len(x))
+    return search_by_the_hessian(x, weight, ratios, bits)[0], torch.stack(errors)
+
+
 # ------------------------------------------------------------------------- awq.search_clip
 
 search_clip = Answers("awq.search_clip")
@@ -170,3 +237,19 @@ def clip_by_weights(x: Tensor, weight: Tensor, bits: int, shrinks: list[float]) 
 @search_clip.mistake("worst", says="the shrink with the largest error")
 def clip_worst(x: Tensor, weight: Tensor, bits: int, shrinks: list[float]) -> Tensor:
     return clip_row_by_row(x, weight, bits, shrinks, choose=max)
+
+
+@search_clip.mistake("the last never tried", says="the last shrink was never tried")
+def clip_without_the_last(x: Tensor, weight: Tensor, bits: int, shrinks: list[float]) -> Tensor:
+    return clip_row_by_row(x, weight, bits, shrinks[:-1] if len(shrinks) > 1 else shrinks)
+
+
+@search_clip.mistake("against the clipped", says="the clipped weight was the measure")
+def clip_against_the_clipped(x: Tensor, weight: Tensor, bits: int, shrinks: list[float]) -> Tensor:
+    chosen = []
+    for row in weight.split(1):
+        limits = [shrink * largest(row) for shrink in shrinks]
+        off = [clipped(row, m, bits) - torch.minimum(torch.maximum(row, -m), m) for m in limits]
+        errors = [(x @ each.T).norm().item() for each in off]
+        chosen.append(limits[errors.index(min(errors))])
+    return torch.cat(chosen)

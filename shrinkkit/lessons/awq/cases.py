@@ -1,7 +1,8 @@
 """Draw the inputs of lesson 06's judges, so that there is one right answer and float32 finds it.
 
 A search has one best candidate, half a percent ahead of the next, and no value that is rounded lies
-within a thousandth of a step of a tie. What does not fit is drawn again.
+within a thousandth of a step of a tie. Nor is an error so small beside the products that it is left
+of that float32 measures it badly, which happens at 8 bits. What does not fit is drawn again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from shrinkkit.lessons.awq.truths import Array, uneven_inputs
 
 AHEAD = 1.005
 FROM_TIES = 1e-3
+FELT = 2e-3  # the root of the least error, as a share of the products' magnitudes
 Ratio = tuple[Array, Array, list[float], int]  # x, weight, ratios, bits
 Clip = tuple[Array, Array, int, list[float]]  # x, weight, bits, shrinks
 
@@ -42,7 +44,14 @@ def is_settled_ratio(x: Array, weight: Array, ratios: Sequence[float], bits: int
         scaled = weight.astype(np.float64) * truths.scale_of(truths.mean_sizes([x]), ratio)
         if not is_clear(scaled / np.abs(scaled).max(axis=1, keepdims=True) * qmax, qmax):
             return False
-    return is_alone(truths.ratio_errors(x, weight, ratios, bits))
+    errors = truths.ratio_errors(x, weight, ratios, bits)
+    return is_alone(errors) and bool(np.sqrt(errors.min()) > FELT * size_of_products(x, weight))
+
+
+def size_of_products(x: Array, weight: Array) -> float:
+    """Return how large outputs are without signs: the root of what their error would be."""
+    products = np.abs(x).astype(np.float64) @ np.abs(weight).astype(np.float64).T
+    return float(np.sqrt((products**2).sum(axis=1).mean()))
 
 
 def is_settled_clip(x: Array, weight: Array, bits: int, shrinks: Sequence[float]) -> bool:

@@ -19,7 +19,8 @@ from torch import nn
 from shrinkkit.errors import InputError, require_int
 from shrinkkit.measure.size import MIB
 from shrinkkit.measure.timing import time_paired
-from shrinkkit.surgery.parts import input_embedding, is_packed
+from shrinkkit.surgery.matrices import is_packed, is_transposed
+from shrinkkit.surgery.parts import input_embedding
 
 
 def memory_bandwidth(
@@ -66,7 +67,7 @@ def bytes_per_token(model: nn.Module) -> int:
             continue
         if is_packed(module):
             total += int(module.nbytes)
-        elif isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D":  # GPT-2's linear
+        elif isinstance(module, nn.Linear) or is_transposed(module):
             for tensor in (module.weight, module.bias):
                 if tensor is not None:
                     total += tensor.numel() * tensor.element_size()

@@ -8,7 +8,7 @@ numbers, reads two tokens, and a cache notes what each layer hands to it.
 
 from __future__ import annotations
 
-import copy
+import json
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -69,8 +69,6 @@ def kv_shapes(config: Any) -> list[Kept | None]:
 @lru_cache(maxsize=64)
 def _noted(kind: type, written: str) -> dict[int, Kept]:
     """Return {layer: what it keeps} of a model on the meta device; empty where it cannot run."""
-    import json
-
     from transformers import AutoModelForCausalLM, DynamicCache
 
     class Notes(DynamicCache):
@@ -83,7 +81,7 @@ def _noted(kind: type, written: str) -> dict[int, Kept]:
     try:
         with torch.device("meta"), torch.no_grad():
             usual = {"attn_implementation": "eager", "dtype": torch.bfloat16}
-            model = AutoModelForCausalLM.from_config(copy.deepcopy(config), **usual).eval()
+            model = AutoModelForCausalLM.from_config(config, **usual).eval()
             tokens = torch.ones(1, 2, dtype=torch.long)
             model(tokens, past_key_values=Notes(config=config), use_cache=True)
     except Exception:  # whatever a family does that meta tensors cannot

@@ -27,7 +27,7 @@ import torch
 from torch import nn
 
 from shrinkkit.errors import InputError
-from shrinkkit.surgery.parts import is_packed
+from shrinkkit.surgery.matrices import is_packed
 from shrinkkit.system.files import size_of
 
 MIB = 2**20

@@ -141,9 +141,7 @@ def rescale(block: nn.Module, group: NormGroup, scale: torch.Tensor) -> None:
     """
     source = block.get_submodule(group.source)
     if _is_norm(source):
-        weight = source.weight
-        gain = weight + group.offset if group.offset else weight
-        weight.copy_(gain / scale - group.offset if group.offset else gain / scale)
+        source.weight.copy_((source.weight + group.offset) / scale - group.offset)
     else:
         weight = matrix(source)
         weight.copy_(weight / scale[:, None])

@@ -32,7 +32,6 @@ Production kernels (KIVI's own, vLLM, llama.cpp) widen inside the attention kern
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from typing import Any, NoReturn
 
 import torch
@@ -40,101 +39,8 @@ from torch import nn
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from shrinkkit.errors import InputError, require_choice, require_int
-from shrinkkit.quant.kv.rows import SHARED_BY, PackedRows, from_rows, mix, round_rows, to_rows
-
-
-class _Lane:
-    """The keys, or the values, of one layer: a packed past and a window of late tokens in float."""
-
-    def __init__(
-        self, bits: int, granularity: str, group_size: int, residual: int, mixed: bool
-    ) -> None:
-        self.bits, self.granularity, self.mixed = bits, granularity, mixed
-        self.group_size, self.residual = group_size, residual
-        self.packed: PackedRows | None = None
-        self.window: torch.Tensor | None = None  # [batch, heads, late tokens, head_dim]
-
-    @property
-    def waits(self) -> bool:
-        """Whether tokens wait for a whole group; else each is rounded as it arrives."""
-        return self.granularity == "per_channel"
-
-    @property
-    def n_packed(self) -> int:
-        """Tokens that are packed."""
-        if self.packed is None:
-            return 0
-        rows = self.packed.codes.shape[2]
-        return rows * self.group_size // self.window.shape[-1] if self.waits else rows
-
-    def __len__(self) -> int:
-        return 0 if self.window is None else self.n_packed + self.window.shape[2]
-
-    @property
-    def nbytes(self) -> int:
-        packed = 0 if self.packed is None else self.packed.nbytes
-        return packed + (0 if self.window is None else self.window.nbytes)
-
-    def add(self, states: torch.Tensor) -> torch.Tensor:
-        """Store new tokens [batch, heads, new, head_dim] and return all tokens, as float."""
-        self.window = states if self.window is None else torch.cat([self.window, states], dim=2)
-        if not self.waits:
-            self.settle()
-        everything = self.read()
-        if self.waits:
-            self.settle()
-        return everything
-
-    def settle(self) -> None:
-        """Pack what need not stay in float: all but `residual` tokens, in whole groups."""
-        ready = max(0, self.window.shape[2] - self.residual)
-        ready -= ready % self.group_size if self.waits else 0
-        if ready == 0:
-            return
-        states = self.window[:, :, :ready]
-        states = mix(states) if self.mixed else states
-        rows = to_rows(states, self.granularity, self.group_size)
-        fresh = round_rows(rows, self.bits, self.group_size)
-        self.packed = fresh if self.packed is None else self.packed.append(fresh)
-        self.window = self.window[:, :, ready:].clone()  # a view would keep the old tokens alive
-
-    def read(self) -> torch.Tensor:
-        """Return all tokens as float, [batch, heads, tokens, head_dim]."""
-        if self.packed is None:
-            return self.window
-        past = self.packed.dequantize()
-        past = from_rows(past, self.granularity, self.window.shape[-1])
-        past = mix(past) if self.mixed else past
-        return torch.cat([past.to(self.window.dtype), self.window], dim=2)
-
-    def keep_last(self, n: int) -> None:
-        """Forget older tokens than the last `n`; keys leave in whole groups, so some more stay."""
-        gone = min(max(0, len(self) - n), self.n_packed)
-        gone -= gone % self.group_size if self.waits else 0
-        if gone:
-            rows = gone * self.window.shape[-1] // self.group_size if self.waits else gone
-            left = self.packed.tensors(lambda x: x[:, :, rows:].clone())
-            self.packed = left if left.codes.shape[2] else None
-        if self.n_packed == 0 and not self.waits:
-            self.window = self.window[:, :, -n:].clone() if n else self.window[:, :, :0]
-
-    def change_batch(self, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        """Apply a function to every tensor's first dimension."""
-        if self.window is not None:
-            self.window = change(self.window)
-        if self.packed is not None:
-            self.packed = self.packed.tensors(change)
-
-    def drop_last(self, n: int) -> None:
-        """Forget the last `n` tokens; what is left of a broken group goes back to the window."""
-        keep = max(0, len(self) - n)
-        whole = min(keep, self.n_packed)
-        whole -= whole % self.group_size if self.waits else 0
-        late = self.read()[:, :, whole:keep].clone()
-        if self.packed is not None:
-            rows = whole * self.window.shape[-1] // self.group_size if self.waits else whole
-            self.packed = self.packed.tensors(lambda x: x[:, :, :rows].clone()) if rows else None
-        self.window = late
+from shrinkkit.quant.kv.lane import Lane
+from shrinkkit.quant.kv.rows import SHARED_BY
 
 
 class QuantizedKVLayer(DynamicLayer):
@@ -157,8 +63,8 @@ class QuantizedKVLayer(DynamicLayer):
         self.is_sliding = sliding_window is not None
         self._n_seen = 0
         self._lanes = [
-            _Lane(bits, keys, group_size, residual, mixed=False),
-            _Lane(bits, values, group_size, residual, mixed=mix_values),
+            Lane(bits, keys, group_size, residual, mixed=False),
+            Lane(bits, values, group_size, residual, mixed=mix_values),
         ]
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:

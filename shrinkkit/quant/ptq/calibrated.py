@@ -35,6 +35,7 @@ from shrinkkit.quant.ptq.model import (
     held_places,
     hold_places,
     quantize_head,
+    round_to_nearest,
     weight_step,
 )
 from shrinkkit.surgery import clone, decoder_blocks, find_linears, replace_module
@@ -208,7 +209,8 @@ def _round_outside(
     blocks = tuple(f"{name}." for name in decoder_blocks(model))
     for name, fmt in formats.items():
         if not name.startswith(blocks):
-            replace_module(model, name, _nearest(model.get_submodule(name), fmt))
+            layer = model.get_submodule(name)
+            replace_module(model, name, round_to_nearest(layer, fmt, name, fmt.bits < 8))
             notes.append(f"{name}: {_NEAREST}")
     places = [p for p in held_places(model, step.include) if not p.owner.startswith(blocks)]
     hold_places(model, places, step.format, search=True)
@@ -216,10 +218,6 @@ def _round_outside(
 
 
 _NEAREST = "no input of its own was seen"
-
-
-def _nearest(layer: nn.Module, fmt: Format) -> QuantizedLinear:
-    return QuantizedLinear.from_linear(layer, fmt, search=fmt.bits < 8)
 
 
 def _formats(model: nn.Module, step: CalibratedStep) -> dict[str, Format]:
@@ -279,8 +277,9 @@ def round_block(
             weight = packed[name].dequantize().to(layer.weight.dtype)
             layer.weight.data = weight.t() if is_transposed(layer) else weight
     for name in formats.keys() - packed.keys():  # no token came by
-        packed[name] = _nearest(block.module.get_submodule(name), formats[name])
-        notes.append(f"{block.name}.{name}: {_NEAREST}")
+        layer, fmt, full = block.module.get_submodule(name), formats[name], f"{block.name}.{name}"
+        packed[name] = round_to_nearest(layer, fmt, full, fmt.bits < 8)
+        notes.append(f"{full}: {_NEAREST}")
     hold_places(block.module, places, step.format, search=step.format.bits < 8)
     notes += [f"{block.name}.{place.name}: {_NEAREST}" for place in places]
     return packed

@@ -177,7 +177,7 @@ def quantize_model(
         model = clone(model, shared=[*old, *(_parameter(model, place) for place in places)])
     grids = grid_of_each({name: model.get_submodule(name) for name in layers}, fmt)
     for name in tqdm(layers, desc=f"quantizing to {fmt}", unit="layer", leave=False):
-        packed = _quantized(model.get_submodule(name), grids[name], name, step.searches)
+        packed = round_to_nearest(model.get_submodule(name), grids[name], name, step.searches)
         replace_module(model, name, packed)
     hold_places(model, places, fmt, search=step.searches)
     quantize_head(model, step.head_format)
@@ -212,7 +212,7 @@ def hold_places(model: nn.Module, places: list[Place], fmt: Format, *, search: b
     for place in tqdm(places, desc=f"packing to {fmt}", unit="weight", leave=False):
         rows = as_rows(_parameter(model, place))
         grid = fmt.for_rows_of(rows.in_features)
-        hold(model, place, _quantized(rows, grid, place.name, search))
+        hold(model, place, round_to_nearest(rows, grid, place.name, search))
 
 
 def _parameter(model: nn.Module, place: Place) -> nn.Parameter:
@@ -225,7 +225,8 @@ def weight_step(kind: type[W], bits: Any, group_size: int | None, settings: Mapp
     return step_of(kind, bits, **grouped, **settings)
 
 
-def _quantized(layer: nn.Module, fmt: Format, name: str, search: bool) -> QuantizedLinear:
+def round_to_nearest(layer: nn.Module, fmt: Format, name: str, search: bool) -> QuantizedLinear:
+    """Round a linear layer's weight; name: for the error, search: choose ranges by searching."""
     try:
         return QuantizedLinear.from_linear(layer, fmt, search=search)
     except InputError as error:
@@ -244,7 +245,7 @@ def quantize_head(model: nn.Module, fmt: Format | None) -> None:
     if not is_linear(layer):
         hold_places(model, [p for p in other_matrices(model) if p.owner == head], fmt, search=False)
         return
-    packed = _quantized(layer, fmt, head, fmt.bits < 8)
+    packed = round_to_nearest(layer, fmt, head, fmt.bits < 8)
     replace_module(model, head, packed)
     for name in tied:
         table = QuantizedEmbedding.instead_of(model.get_submodule(name), packed, tied=True)
@@ -261,7 +262,7 @@ def dequantize_model(model: nn.Module) -> nn.Module:
     modules = list(model.named_modules())
     weights: dict[int, nn.Parameter] = {}
     for name, module in modules:
-        if type(module) is not QuantizedEmbedding and held_by(module):
+        if held_by(module):
             release(module)
         elif isinstance(module, QuantizedLinear) and not (module.is_held or _is_table(model, name)):
             plain = module.plain()

@@ -117,9 +117,7 @@ def add_lora(
     alpha = 2 * rank if alpha is None else alpha
     if not (isinstance(alpha, (int, float)) and alpha > 0):
         raise InputError(f"alpha must be above 0, but {alpha!r} was given.")
-    found = find_linears(model, include, exclude)
-    names = [name for name, layer in found.items() if isinstance(layer, QuantizedLinear)]
-    _require_base(model, names)
+    names = _packed_layers(model, include, exclude)
     model = model if inplace else clone(model)
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=names, lora_dropout=0.0)
     _make_known(config)
@@ -137,8 +135,15 @@ def _make_known(config: Any) -> None:
     config._register_custom_module({QuantizedLinear: _CLASS[0]})
 
 
-def _require_base(model: nn.Module, packed: list[str]) -> None:
-    """Raise InputError for a model that has an adapter, or no packed layer to put one beside."""
+def _packed_layers(
+    model: nn.Module, include: str | tuple[str, ...] = "*", exclude: str | tuple[str, ...] = ()
+) -> list[str]:
+    """Return the packed layers that an adapter can be put beside, by glob on their full names.
+
+    Raises InputError for a model that has an adapter already, or no packed layer.
+    """
+    found = find_linears(model, include, exclude)
+    packed = [name for name, layer in found.items() if isinstance(layer, QuantizedLinear)]
     if lora_layers(model):
         raise InputError(
             "This model has a LoRA adapter already. Train it, or start from the packed model. (A "
@@ -149,6 +154,7 @@ def _require_base(model: nn.Module, packed: list[str]) -> None:
             "This model has no packed layer to put an adapter beside; quantize it first, as in "
             "add_lora(quantize_model(model, bits=4))."
         )
+    return packed
 
 
 def load_lora(model: nn.Module, folder: str | Path, *, inplace: bool = False) -> PeftModel:
@@ -170,8 +176,7 @@ def load_lora(model: nn.Module, folder: str | Path, *, inplace: bool = False) ->
             f"{folder} holds no adapter (adapter_config.json is missing); it is what "
             "add_lora(model).save_pretrained(folder) writes."
         )
-    packed = [n for n, module in find_linears(model).items() if isinstance(module, QuantizedLinear)]
-    _require_base(model, packed)
+    packed = _packed_layers(model)
     config = PeftConfig.from_pretrained(folder)
     absent = sorted(set(config.target_modules) - set(packed))
     if absent:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from shrinkkit.checks import check
+from tests.lessons.attacks import each, rows_of
 from tests.lessons.awq.attacks_search import (
     largest_number,
     rounded,
@@ -15,7 +16,7 @@ from tests.lessons.awq.attacks_search import (
     search_clip,
     search_ratio,
 )
-from tests.lessons.awq.test_attacks import fold, gather, rows_of
+from tests.lessons.awq.test_attacks import fold, gather
 
 Tensor = torch.Tensor
 
@@ -113,13 +114,6 @@ RIGHT = {
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize(
-    ("name", "right"),
-    [
-        pytest.param(name, right, id=f"{name}: {what}")
-        for name, answers in RIGHT.items()
-        for what, right in answers.items()
-    ],
-)
-def test_a_right_answer_passes(name: str, right: Callable, seed: int) -> None:
-    check(name, right, seed=seed)
+@pytest.mark.parametrize(("name", "functions"), each(RIGHT))
+def test_a_right_answer_passes(name: str, functions: tuple[Callable, ...], seed: int) -> None:
+    check(name, *functions, seed=seed)

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from shrinkkit.checks import check
+from tests.lessons.attacks import each, rows_of
 from tests.lessons.gptq.attacks_columns import act_order, columns, factor, largest_first
-from tests.lessons.gptq.test_attacks import gather, rows_of, surgery
+from tests.lessons.gptq.test_attacks import gather, surgery
 
 Tensor = torch.Tensor
 
@@ -158,13 +159,6 @@ RIGHT = {
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize(
-    ("name", "right"),
-    [
-        pytest.param(name, right, id=f"{name}: {what}")
-        for name, answers in RIGHT.items()
-        for what, right in answers.items()
-    ],
-)
-def test_a_right_answer_passes(name: str, right: Callable, seed: int) -> None:
-    check(name, right, seed=seed)
+@pytest.mark.parametrize(("name", "functions"), each(RIGHT))
+def test_a_right_answer_passes(name: str, functions: tuple[Callable, ...], seed: int) -> None:
+    check(name, *functions, seed=seed)

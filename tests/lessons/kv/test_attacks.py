@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from shrinkkit.checks import check
-from tests.lessons.attacks import assert_refused, each
+from tests.lessons.attacks import assert_refused, each, with_options
 
 Tensor = torch.Tensor
 
@@ -192,9 +192,7 @@ ADD = {
     "a generator": lambda *case: (part for part in leave(*case)),
 }
 ATTACKS = {
-    "kv.cache_bytes": {
-        name: lambda *case, how=how: count(*case, **how) for name, how in BYTES.items()
-    },
+    "kv.cache_bytes": with_options(count, BYTES),
     "kv.round_keys": KEYS,
     "kv.round_values": VALUES,
     "kv.add_keys": ADD,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,6 +95,15 @@ def test_lesson_keeps_the_rule(path: Path, rule: Rule) -> None:
 def test_lesson_is_stored_clean(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     assert clean(notebook) == notebook, "`make notebooks` saves the lessons clean"
+
+
+@pytest.mark.parametrize("path", lessons(), ids=lambda path: path.stem)
+def test_the_files_that_a_lesson_sends_its_reader_to_are_there(path: Path) -> None:
+    named = re.findall(r"`((?:\w+/)*\w+\.py)`", path.read_text("utf-8"))
+    root = path.parents[1]
+    there = [f"/{file.relative_to(root)}" for file in (root / "shrinkkit").rglob("*.py")]
+    there += [f"/{file.relative_to(root)}" for file in (root / "benchmarks").rglob("*.py")]
+    assert [name for name in named if not any(file.endswith(f"/{name}") for file in there)] == []
 
 
 def test_the_first_lesson_is_the_one_that_the_course_opens() -> None:

@@ -25,6 +25,16 @@ from shrinkkit.measure.kv import (
 )
 from shrinkkit.measure.kv_shapes import Kept, kv_shape, kv_shapes
 from shrinkkit.measure.memory import PeakMemory, peak_rss
+from shrinkkit.measure.paired import (
+    Interval,
+    McNemar,
+    difference,
+    lead,
+    mcnemar,
+    paired_interval,
+    share,
+    times,
+)
 from shrinkkit.measure.quality import (
     Agreement,
     TokenScores,

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -43,19 +43,27 @@ POSITIONS = 64  # rows of [vocabulary] floats that are worked on at once: 12 MB 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How alike two models predict: `top1` (fraction of positions), `kl` (nats), `n` positions."""
+    """How alike two models predict: `top1` (fraction of positions), `kl` (nats), `n` positions.
+
+    `kls`: [n_samples] float64; each window's own mean, for `paired_interval`.
+    """
 
     top1: float
     kl: float
     n: int
+    kls: torch.Tensor = field(default_factory=lambda: torch.empty(0), repr=False, compare=False)
 
 
 @dataclass(frozen=True)
 class TokenScores:
-    """One model's scores on a text; `agreement` is None for the reference itself."""
+    """One model's scores on a text; `agreement` is None for the reference itself.
+
+    `losses`: [n_samples] float64; each window's mean loss in nats, for `paired_interval`.
+    """
 
     perplexity: float
     agreement: Agreement | None
+    losses: torch.Tensor = field(default_factory=lambda: torch.empty(0), repr=False, compare=False)
 
 
 def perplexity(model: nn.Module, tokens: torch.Tensor, batch_size: int = 4) -> float:
@@ -120,12 +128,15 @@ def token_scores(
     require_int("batch_size", batch_size, 1)
     for name, model in models.items():
         check_vocabulary(name, model, tokens)
-    n_positions = tokens.shape[0] * (tokens.shape[1] - 1)
-    loss = dict.fromkeys(models, 0.0)
+    n_samples, per_window = tokens.shape[0], tokens.shape[1] - 1
+    losses, divergences = (
+        {name: torch.zeros(n_samples, dtype=torch.float64) for name in models} for _ in range(2)
+    )
     same = dict.fromkeys(models, 0)
-    divergence = dict.fromkeys(models, 0.0)
+    starts = range(0, n_samples, batch_size)
     with evaluating(*models.values()):
-        for batch in progress(tokens.split(batch_size), "reading text"):
+        for first in progress(starts, "reading text"):
+            batch = tokens[first : first + batch_size]
             expected = None if reference is None else _logits(models[reference], batch)
             for name, model in models.items():
                 given = expected if name == reference else _logits(model, batch)
@@ -133,7 +144,7 @@ def token_scores(
                     here = given[window, row].float()  # [positions, vocabulary]
                     answer = batch[window, 1:][row].to(here.device)  # [positions]
                     each = cross_entropy(here, answer, reduction="none")  # [positions]
-                    loss[name] += each.double().sum().item()
+                    losses[name][first + window] += each.double().sum().item()
                     if expected is None or name == reference:
                         continue
                     there = expected[window, row].float().to(here.device)
@@ -143,14 +154,15 @@ def token_scores(
                             f"{there.shape[1]}: models can only be compared on one vocabulary."
                         )
                     same[name] += int((here.argmax(1) == there.argmax(1)).sum())
-                    divergence[name] += kl_nats(there, here).double().sum().item()
+                    kls = kl_nats(there, here).double()
+                    divergences[name][first + window] += kls.sum().item()
     scores = {}
     for name in models:
-        agreement = None
+        mean, agreement = losses[name] / per_window, None
         if reference is not None and name != reference:
-            parts = same[name] / n_positions, divergence[name] / n_positions, n_positions
-            agreement = Agreement(*parts)
-        scores[name] = TokenScores(perplexity_of(loss[name] / n_positions), agreement)
+            kls, n = divergences[name] / per_window, n_samples * per_window
+            agreement = Agreement(same[name] / n, kls.mean().item(), n, kls)
+        scores[name] = TokenScores(perplexity_of(mean.mean().item()), agreement, mean)
     return scores
 
 

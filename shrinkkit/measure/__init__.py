@@ -9,12 +9,13 @@ from shrinkkit.measure.bandwidth import bytes_per_token, decode_bound, memory_ba
 from shrinkkit.measure.bits import bits_per_byte, token_bits
 from shrinkkit.measure.card import ScoreCard
 from shrinkkit.measure.encoders import (
+    ClassificationScore,
     RetrievalScore,
-    TopicsScore,
+    classification_score,
     encode,
+    label_scores,
     ranking_scores,
     retrieval_scores,
-    topics_accuracy,
 )
 from shrinkkit.measure.energy import Energy, measure_energy
 from shrinkkit.measure.kv import (
@@ -24,6 +25,7 @@ from shrinkkit.measure.kv import (
     kv_cache_bytes_per_token,
 )
 from shrinkkit.measure.kv_shapes import Kept, kv_shape, kv_shapes
+from shrinkkit.measure.last_words import LastWordScore, last_word_scores
 from shrinkkit.measure.memory import PeakMemory, peak_rss
 from shrinkkit.measure.paired import (
     Interval,
@@ -44,6 +46,7 @@ from shrinkkit.measure.quality import (
     token_scores,
 )
 from shrinkkit.measure.results import load_results, machine, record
+from shrinkkit.measure.rivals import WordVectors, tfidf_classification, tfidf_retrieval
 from shrinkkit.measure.scoring import scorecard
 from shrinkkit.measure.size import (
     bits_per_weight,

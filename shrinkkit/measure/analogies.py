@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -31,12 +31,16 @@ _WIDTH = 4  # candidates a question and round that are scored in full
 
 @dataclass(frozen=True)
 class Accuracy:
-    """A fraction of right answers: `value`, its 95 % interval `low` to `high`, `n` questions."""
+    """A fraction of right answers: `value`, its 95 % interval `low` to `high`, `n` questions.
+
+    `right`: [n] bool, for `paired_interval`.
+    """
 
     value: float
     low: float
     high: float
     n: int
+    right: torch.Tensor = field(default_factory=lambda: torch.empty(0), repr=False, compare=False)
 
     def __str__(self) -> str:
         """Read as '57 % (44 %-68 %, n = 60)'."""
@@ -137,8 +141,9 @@ def analogy_accuracy(
     prompts = [tokenizer(question.prompt)["input_ids"] for question in questions]
     endings = _endings(tokenizer, questions[0].prompt, questions[0].candidates)
     chosen = choose_candidates(model, prompts, endings)
-    right = sum(c == question.answer for c, question in zip(chosen, questions, strict=True))
-    return Accuracy(right / len(chosen), *wilson_interval(right, len(chosen)), len(chosen))
+    right = torch.tensor([c == q.answer for c, q in zip(chosen, questions, strict=True)])
+    n_right, n = int(right.sum()), len(right)
+    return Accuracy(n_right / n, *wilson_interval(n_right, n), n, right)
 
 
 def _endings(tokenizer: Any, prompt: str, candidates: Sequence[str]) -> list[list[int]]:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 SIZES = ("saved_mib", "bits_per_weight", "resident_mib", "n_parameters")
 QUALITIES = (
     "perplexity",
+    "last_word_perplexity",
+    "sentiment_accuracy",
     "capital_world_accuracy",
     "retrieval_mrr_at_10",
     "topics_accuracy",
@@ -63,8 +65,15 @@ class ScoreCard:
         number = COLUMNS[name].write(row[name], "not available").replace("%", " %")
         ratio = row.get(f"{name}_relative", float("nan"))
         is_reference = row["model"] == self.frame["model"].iloc[0]
-        beside = "" if is_reference or ratio != ratio else f"×{ratio:.2f}"
-        return number, beside
+        if is_reference or ratio != ratio:
+            return number, ""
+        low, high = (row.get(f"{name}_relative_{end}", float("nan")) for end in ("low", "high"))
+        if low != low or low is None:
+            return number, f"×{ratio:.2f}"
+        unsure = " undecided" if low <= 1 <= high else ""
+        part = row.get(f"{name}_lead", float("nan"))
+        of_lead = f" lead {part:.0%}" if part == part and part is not None else ""
+        return number, f"×{ratio:.3f} ({low:.3f}–{high:.3f}){unsure}{of_lead}"
 
     def _cells(self) -> pd.DataFrame:
         """Write the table: a row a model, in each cell a number and its ratio to the reference."""
@@ -97,7 +106,7 @@ class ScoreCard:
             Styler(self._cells(), uuid="shrinkkit-card", cell_ids=False)
             .format(_two_lines, escape="html")
             .format_index(escape="html")
-            .set_caption(f"× is the ratio to {reference}. ↓ lower is better, ↑ higher is better.")
+            .set_caption(_caption(reference, self.frame))
             .set_table_styles(
                 [{"selector": part, "props": list(how.items())} for part, how in looks.items()]
             )
@@ -163,10 +172,30 @@ class ScoreCard:
         return chosen[0], chosen[1]
 
 
+def _caption(reference: str, frame: pd.DataFrame) -> str:
+    """Explain the signs that the table uses."""
+    said = [f"× is the ratio to {reference}. ↓ lower is better, ↑ higher is better."]
+    if any(name.endswith("_relative_low") for name in frame):
+        said.append(
+            "In brackets: its 95 % interval, by drawing items again; undecided: no difference fits "
+            "it too."
+        )
+    if any(name.endswith("_lead") for name in frame):
+        said.append(f"lead: the part of {reference}'s lead over counted words that is left.")
+    return " ".join(said)
+
+
 def _two_lines(cell: str) -> str:
-    """Put the ratio under its number, in small print."""
-    number, times, ratio = cell.partition(" ×")
-    return f"{number}<br><small>×{ratio}</small>" if times else number
+    """Put the ratio under its number, in small print, its interval and what is said of it below."""
+    number, times, ratio = str(cell).partition(" ×")
+    if not times:
+        return number
+    ratio, bracket, said = ratio.partition(" (")
+    interval, _, words = said.partition(")")
+    lines = [f"×{ratio}"]
+    if bracket:
+        lines += [f"({interval})", words.strip().replace(" lead", ", lead")]
+    return f"{number}<br><small>{'<br>'.join(filter(None, lines))}</small>"
 
 
 def _frontier(x: Sequence[float], y: Sequence[float], better: str) -> list[int]:

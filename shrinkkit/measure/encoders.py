@@ -1,45 +1,55 @@
 """Score encoders: models that turn a text into a vector.
 
-- `encode`: one vector a text. Everything below is made of these.
-- `topics_accuracy`: from which article does a passage come? The model's weights stay as they are; a
-  logistic regression on its vectors answers. It can learn to look past some damage.
+- `encode`: one vector a text. Most below is made of these.
+- `classification_score`: tell texts apart. A fine-tuned model answers by itself; for any other its
+  weights stay as they are and a logistic regression on its vectors answers.
 - `retrieval_scores`: given a sentence, find the passage that it was taken out of, by the nearest
   vector. Nothing is trained, so it feels damage to the vectors first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from shrinkkit.errors import InputError, require_int
+from shrinkkit.errors import InputError, require_choice, require_int
 from shrinkkit.surgery.running import device_of, evaluating, pad_right, progress
 
 if TYPE_CHECKING:
-    from shrinkkit.sources.tasks import RetrievalTask, TopicsTask
+    from shrinkkit.sources.tasks import ClassificationTask, RetrievalTask
 
 
 @dataclass(frozen=True)
-class TopicsScore:
-    """Topic classification: `accuracy`, `macro_f1` (every topic counts the same), `n` passages."""
+class ClassificationScore:
+    """Telling texts apart: `accuracy`, `macro_f1` (every label counts the same), `n` texts.
+
+    `right`: [n] bool, for `paired_interval`.
+    """
 
     accuracy: float
     macro_f1: float
     n: int
+    right: torch.Tensor = field(default_factory=lambda: torch.empty(0), repr=False, compare=False)
 
 
 @dataclass(frozen=True)
 class RetrievalScore:
-    """Retrieval: `mrr_at_10` (mean of 1 / rank, 0 beyond 10), `recall_at_1`, `n` queries."""
+    """Retrieval: `mrr_at_10` (mean of 1 / rank, 0 beyond 10), `recall_at_1`, `n` queries.
+
+    `reciprocal`: [n] float64, what the mean is of, for `paired_interval`.
+    """
 
     mrr_at_10: float
     recall_at_1: float
     n: int
+    reciprocal: torch.Tensor = field(
+        default_factory=lambda: torch.empty(0), repr=False, compare=False
+    )
 
 
 def encode(
@@ -60,47 +70,125 @@ def encode(
     Returns [n_sentences, hidden] float32 on the CPU.
     Raises InputError for no sentences, or one that is not text.
     """
+
+    def mean_state(padded: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        hidden = body(padded, attention_mask=mask).last_hidden_state.float()
+        kept = mask[:, :, None]  # [batch, seq_len, 1]
+        mean = (hidden * kept).sum(1) / kept.sum(1).clamp(min=1)  # [batch, hidden]
+        return normalize(mean, dim=1)
+
+    body = getattr(model, "base_model", model)  # without a language-model or classifier head
+    return _in_batches(model, tokenizer, sentences, batch_size, max_length, mean_state, "encoding")
+
+
+def label_scores(
+    model: nn.Module,
+    tokenizer: Any,
+    sentences: Sequence[str],
+    batch_size: int = 32,
+    max_length: int = 256,
+) -> torch.Tensor:
+    """Ask a classifier for the score of each label.
+
+    model: with a head over labels, such as `finetune` returns; other arguments as in `encode`.
+    Returns [n_sentences, n_labels] float32 on the CPU: logits.
+    Raises InputError as `encode` does.
+    """
+
+    def logits(padded: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return model(padded, attention_mask=mask).logits.float()
+
+    return _in_batches(model, tokenizer, sentences, batch_size, max_length, logits, "reading")
+
+
+def _in_batches(
+    model: nn.Module,
+    tokenizer: Any,
+    sentences: Sequence[str],
+    batch_size: int,
+    max_length: int,
+    look: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    label: str,
+) -> torch.Tensor:
+    """Give look(ids, mask) of each sentence, in their order; alike lengths go together."""
     if isinstance(sentences, str) or not len(sentences):
         raise InputError("sentences must be a list with at least one text.")
     wrong = next((s for s in sentences if not isinstance(s, str)), None)
     if wrong is not None:
         raise InputError(f"sentences holds a {type(wrong).__name__}: give texts only.")
     require_int("batch_size", batch_size, 1)
-    limit = getattr(getattr(model, "config", None), "max_position_embeddings", max_length)
-    cut = {"truncation": True, "max_length": min(require_int("max_length", max_length, 1), limit)}
-    ids = [torch.tensor(tokenizer(text, **cut)["input_ids"]) for text in sentences]
-    body = getattr(model, "base_model", model)  # without a language-model or classifier head
+    ids = token_rows(model, tokenizer, sentences, max_length)
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # alike lengths: little padding
-    vectors: list[torch.Tensor] = [torch.empty(0)] * len(ids)
+    rows: list[torch.Tensor] = [torch.empty(0)] * len(ids)
     with evaluating(model):
-        for start in progress(range(0, len(order), batch_size), "encoding"):
+        for start in progress(range(0, len(order), batch_size), label):
             part = order[start : start + batch_size]
             padded, mask = pad_right([ids[i] for i in part], device_of(model))  # [batch, seq_len]
-            hidden = body(padded, attention_mask=mask).last_hidden_state.float()
-            kept = mask[:, :, None]  # [batch, seq_len, 1]
-            mean = (hidden * kept).sum(1) / kept.sum(1).clamp(min=1)  # [batch, hidden]
-            for i, vector in zip(part, normalize(mean, dim=1).cpu(), strict=True):
-                vectors[i] = vector
-    return torch.stack(vectors)
+            for i, row in zip(part, look(padded, mask).cpu(), strict=True):
+                rows[i] = row
+    return torch.stack(rows)
 
 
-def topics_accuracy(model: nn.Module, tokenizer: Any, task: TopicsTask) -> TopicsScore:
-    """Score a frozen model's vectors by a logistic regression that tells topics apart.
+def token_rows(
+    model: nn.Module, tokenizer: Any, sentences: Sequence[str], max_length: int
+) -> list[torch.Tensor]:
+    """Turn each sentence into token ids, cut at max_length and at what the model can hold."""
+    limit = getattr(getattr(model, "config", None), "max_position_embeddings", max_length)
+    cut = {"truncation": True, "max_length": min(require_int("max_length", max_length, 1), limit)}
+    return [torch.tensor(ids) for ids in tokenizer(list(sentences), **cut)["input_ids"]]
 
-    model: an encoder; tokenizer: its tokenizer.
-    task: from load_task('topics').
-    Returns TopicsScore(accuracy, macro_f1, n test passages). Deterministic.
+
+def is_classifier(model: nn.Module) -> bool:
+    """Tell whether a model has a head over labels (transformers' ...ForSequenceClassification)."""
+    return hasattr(model, "classifier") or hasattr(model, "score")
+
+
+def classification_score(
+    model: nn.Module, tokenizer: Any, task: ClassificationTask, part: str = "test"
+) -> ClassificationScore:
+    """Score how well a model tells a task's texts apart.
+
+    A model with a head over labels answers by itself. Any other model's weights stay as they are,
+    and a logistic regression on its vectors, fitted on task.train, answers: it can learn to look
+    past some damage.
+
+    model: a classifier (`finetune`) or an encoder; tokenizer: its tokenizer.
+    task: from load_task('topics') or load_task('sentiment').
+    part: "test", or "choice": what epochs and students are chosen on.
+    Returns ClassificationScore(accuracy, macro_f1, n texts). Deterministic.
+    Raises InputError: an empty part, a head over other labels.
     """
+    judged = getattr(task, require_choice("part", part, ["choice", "test"]))
+    if not len(judged):
+        raise InputError(f"The task {task.name!r} has no part {part!r}.")
+    if is_classifier(model):
+        logits = label_scores(model, tokenizer, judged.texts)
+        if logits.shape[1] != len(task.label_names):
+            raise InputError(
+                f"The model chooses among {logits.shape[1]} labels and {task.name!r} has "
+                f"{len(task.label_names)}: fine-tune one on this task."
+            )
+        return score_guesses(logits.argmax(1), judged.labels)
     from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import accuracy_score, f1_score
 
-    train = encode(model, tokenizer, task.train_passages).numpy()
-    test = encode(model, tokenizer, task.test_passages).numpy()
-    classifier = LogisticRegression(C=10.0, max_iter=1000).fit(train, task.train_labels)
-    guess = classifier.predict(test)
-    truth = task.test_labels
-    macro_f1 = f1_score(truth, guess, average="macro")
-    return TopicsScore(float(accuracy_score(truth, guess)), float(macro_f1), len(truth))
+    classifier = LogisticRegression(C=10.0, max_iter=1000)
+    classifier.fit(encode(model, tokenizer, task.train.texts).numpy(), task.train.labels)
+    guesses = classifier.predict(encode(model, tokenizer, judged.texts).numpy())
+    return score_guesses(guesses, judged.labels)
+
+
+def score_guesses(guesses: Any, labels: Sequence[int]) -> ClassificationScore:
+    """Compare guessed labels with the right ones.
+
+    >>> score_guesses([0, 0, 1, 1], [0, 1, 1, 1])
+    ClassificationScore(accuracy=0.75, macro_f1=0.733..., n=4)
+    """
+    from sklearn.metrics import f1_score
+
+    guesses, truth = torch.as_tensor(guesses), torch.as_tensor(labels)
+    right = guesses == truth
+    macro_f1 = float(f1_score(truth, guesses, average="macro"))
+    return ClassificationScore(right.double().mean().item(), macro_f1, len(truth), right)
 
 
 def retrieval_scores(model: nn.Module, tokenizer: Any, task: RetrievalTask) -> RetrievalScore:
@@ -116,7 +204,24 @@ def retrieval_scores(model: nn.Module, tokenizer: Any, task: RetrievalTask) -> R
     """
     queries = encode(model, tokenizer, task.queries)  # [n_queries, hidden]
     passages = encode(model, tokenizer, task.passages)  # [n_passages, hidden]
-    return ranking_scores(queries @ passages.T, torch.as_tensor(task.targets))
+    return retrieval_of_vectors(queries, passages, task)
+
+
+def retrieval_of_vectors(queries: Any, passages: Any, task: RetrievalTask) -> RetrievalScore:
+    """Score vectors of a retrieval task's queries and passages, round by round.
+
+    queries, passages: [n_queries, hidden] and [n_passages, hidden], torch or scipy (sparse).
+    """
+    parts, targets = [], torch.as_tensor(task.targets)
+    asked, offered = len(task.queries) // task.n_rounds, len(task.passages) // task.n_rounds
+    for turn in range(task.n_rounds):
+        rows = slice(turn * asked, (turn + 1) * asked)
+        among = slice(turn * offered, (turn + 1) * offered)
+        similarity = queries[rows] @ passages[among].T  # [asked, offered]
+        similarity = similarity.toarray() if hasattr(similarity, "toarray") else similarity
+        own = targets[rows] - turn * offered
+        parts.append(ranking_scores(torch.as_tensor(similarity), own).reciprocal)
+    return _of_reciprocals(torch.cat(parts))
 
 
 def ranking_scores(similarity: torch.Tensor, targets: torch.Tensor) -> RetrievalScore:
@@ -129,7 +234,9 @@ def ranking_scores(similarity: torch.Tensor, targets: torch.Tensor) -> Retrieval
     """
     own = similarity.gather(1, targets[:, None])  # [n_queries, 1]
     rank = (similarity >= own).sum(1).double()  # [n_queries], the right one included
-    reciprocal = torch.where(rank <= 10, 1 / rank, 0.0)
-    return RetrievalScore(
-        reciprocal.mean().item(), (rank == 1).double().mean().item(), len(targets)
-    )
+    return _of_reciprocals(torch.where(rank <= 10, 1 / rank, 0.0))
+
+
+def _of_reciprocals(reciprocal: torch.Tensor) -> RetrievalScore:
+    first = (reciprocal == 1).double().mean().item()
+    return RetrievalScore(reciprocal.mean().item(), first, len(reciprocal), reciprocal)

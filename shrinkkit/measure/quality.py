@@ -193,7 +193,7 @@ def _logits(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
         raise InputError(
             f"{type(model).__name__} does not predict a next token (its output has no logits "
             "[batch, seq_len, vocabulary]). Perplexity is for causal language models; score an "
-            "encoder with topics_accuracy or retrieval_scores."
+            "encoder with classification_score or retrieval_scores."
         )
     return logits
 

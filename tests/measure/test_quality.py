@@ -163,7 +163,7 @@ def test_bad_tokens_are_refused(tiny_llama, tokens, words):
 
 
 def test_what_cannot_be_scored_is_refused(tiny_bert, tiny_llama, tokens):
-    with pytest.raises(InputError, match="topics_accuracy"):
+    with pytest.raises(InputError, match="classification_score"):
         perplexity(tiny_bert, tokens)
     with pytest.raises(InputError, match="batch_size"):
         perplexity(tiny_llama, tokens, batch_size=0)

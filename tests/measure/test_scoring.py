@@ -13,18 +13,23 @@ from shrinkkit.measure import (
     Energy,
     ScoreCard,
     bits_per_weight,
+    classification_score,
+    last_word_scores,
     load_results,
     next_token_agreement,
+    paired_interval,
     perplexity,
     record,
     resident_bytes,
     saved_bytes,
     scorecard,
-    topics_accuracy,
+    tfidf_classification,
+    times,
+    token_scores,
 )
 from shrinkkit.measure.columns import COLUMNS
 from shrinkkit.quant import quantize_model
-from shrinkkit.sources.tasks import AnalogyQuestion, AnalogyTask
+from shrinkkit.sources.tasks import AnalogyQuestion, AnalogyTask, LastWord, LastWordTask
 from tests.measure.conftest import topics
 
 # `shrinkkit.measure.scoring` is the function; its module goes by the same name.
@@ -97,10 +102,12 @@ def test_an_encoder_is_scored_on_tasks_and_latency(tiny_bert, tiny_tokenizer):
     task = topics(train, [("abaa", 0), ("zyzz", 1)], ("a", "z"))
     models = {"a": tiny_bert, "b": tiny_bert}
     frame = scorecard(models, tokenizer=tiny_tokenizer, tasks=[task], repeats=2).frame
-    expected = topics_accuracy(tiny_bert, tiny_tokenizer, task)
-    assert frame["topics_accuracy"].tolist() == [expected.accuracy] * 2
+    expected = classification_score(tiny_bert, tiny_tokenizer, task)
+    assert frame["model"].tolist() == ["a", "b", "TF-IDF"]
+    counted = tfidf_classification(task).accuracy
+    assert frame["topics_accuracy"].tolist() == [expected.accuracy, expected.accuracy, counted]
     assert "perplexity" not in frame
-    assert (frame["latency_ms"] > 0).all()
+    assert (frame["latency_ms"][:2] > 0).all()
 
 
 def test_analogies_bring_their_interval(tiny_llama, tiny_tokenizer):
@@ -217,3 +224,50 @@ def test_bad_calls_are_refused(tiny_llama, tiny_bert, tokens, arguments, options
     given = [known.get(a, a) if isinstance(a, str) else a for a in arguments]
     with pytest.raises(InputError, match=words):
         scorecard(*given, **options)
+
+
+def test_ratios_bring_their_interval(tiny_llama, small, tokens):
+    card = scorecard(tiny_llama, small, tokens, measures=["quality"])
+    scores = token_scores({"a": tiny_llama, "b": small}, tokens, reference="a")
+    found = paired_interval(times, scores["b"].losses, scores["a"].losses)
+    row = card.frame.iloc[1]
+    assert row["perplexity_relative"] == pytest.approx(found.value)
+    assert (row["perplexity_relative_low"], row["perplexity_relative_high"]) == pytest.approx(
+        (found.low, found.high)
+    )
+    assert f"({found.low:.3f}–{found.high:.3f})" in repr(card)
+    assert "by drawing items again" in card._repr_html_()
+
+
+def test_a_card_says_undecided_and_the_part_of_the_lead() -> None:
+    rows = [{"model": "teacher", "sentiment_accuracy": 0.83}]
+    for name, accuracy, low, high in (("near", 0.825, 0.98, 1.01), ("far", 0.78, 0.92, 0.96)):
+        ratio = {"sentiment_accuracy_relative_low": low, "sentiment_accuracy_relative_high": high}
+        rows.append({"model": name, "sentiment_accuracy": accuracy, **ratio})
+        rows[-1]["sentiment_accuracy_lead"] = (accuracy - 0.77) / (0.83 - 0.77)
+    near, far = repr(ScoreCard.of(rows)).splitlines()[-2:]
+    assert near.split("82.5 % ")[1] == "×0.994 (0.980–1.010) undecided lead 92%"
+    assert far.split("78.0 % ")[1] == "×0.940 (0.920–0.960) lead 17%"
+    shown = ScoreCard.of(rows)._repr_html_()
+    assert "<small>×0.994<br>(0.980–1.010)<br>undecided, lead 92%</small>" in shown
+    assert "teacher's lead over counted words" in shown
+
+
+def test_rivals_can_be_left_out(tiny_bert, tiny_tokenizer):
+    task = topics([("aa", 0), ("zz", 1)], [("ab", 0), ("zy", 1)], ("a", "z"))
+    card = scorecard(tiny_bert, tokenizer=tiny_tokenizer, tasks=[task], rivals=False, repeats=2)
+    assert card.frame["model"].tolist() == ["reference"]
+
+
+def test_last_words_stand_in_the_card(tiny_llama, small, tiny_tokenizer):
+    items = tuple(LastWord(f"said the hare {i} to the", "hare", str(i)) for i in range(6))
+    task = LastWordTask(items)
+    frame = scorecard(
+        tiny_llama, small, tokenizer=tiny_tokenizer, tasks=[task], measures=["quality"]
+    ).frame
+    expected = [last_word_scores(m, tiny_tokenizer, task).perplexity for m in (tiny_llama, small)]
+    assert frame["last_word_perplexity"].tolist() == pytest.approx(expected)
+    low, value, high = (
+        frame[f"last_word_perplexity_relative{end}"][1] for end in ("_low", "", "_high")
+    )
+    assert low <= value <= high

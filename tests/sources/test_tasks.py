@@ -11,12 +11,11 @@ from shrinkkit.errors import InputError
 from shrinkkit.sources.articles import wikipedia_articles
 from shrinkkit.sources.tasks import (
     AnalogyTask,
+    ClassificationTask,
     RetrievalTask,
-    TopicsTask,
     load_task,
-    mask_title,
-    split_sentences,
 )
+from shrinkkit.sources.tasks.sentences import mask_title, split_sentences
 from shrinkkit.sources.text import split_articles
 
 
@@ -26,7 +25,7 @@ def evaluation() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def topics() -> TopicsTask:
+def topics() -> ClassificationTask:
     return load_task("topics")
 
 
@@ -43,19 +42,28 @@ def analogies() -> AnalogyTask:
 # Topics.
 
 
-def test_topics_are_balanced(topics: TopicsTask) -> None:
+def test_topics_learn_from_eight_passages_each_and_are_judged_by_all_others(
+    topics: ClassificationTask,
+) -> None:
     assert len(topics.label_names) == len(set(topics.label_names)) == 40
-    assert Counter(topics.train_labels) == dict.fromkeys(range(40), 8)
-    assert Counter(topics.test_labels) == dict.fromkeys(range(40), 8)
-    assert len(topics.train_passages) == len(topics.test_passages) == 320
+    assert Counter(topics.train.labels) == dict.fromkeys(range(40), 8)
+    assert set(topics.test.labels) == set(range(40))
+    assert len(topics.test) > 3_000
+    assert not len(topics.choice)
+
+
+def test_topics_can_be_fewer() -> None:
+    few = load_task("topics", n_topics=5, n_train=3, n_test=2)
+    assert Counter(few.train.labels) == dict.fromkeys(range(5), 3)
+    assert Counter(few.test.labels) == dict.fromkeys(range(5), 2)
 
 
 def test_topics_come_from_the_article_they_name(
-    topics: TopicsTask, evaluation: dict[str, str]
+    topics: ClassificationTask, evaluation: dict[str, str]
 ) -> None:
     """Each passage's longest unmasked stretch stands in its article, and in no other."""
-    passages = topics.train_passages + topics.test_passages
-    labels = topics.train_labels + topics.test_labels
+    passages = topics.train.texts + topics.test.texts
+    labels = topics.train.labels + topics.test.labels
     for passage, label in zip(passages, labels, strict=True):
         stretch = max(passage.split("…"), key=len).strip()
         sentence = max(split_sentences(stretch), key=len)[:60]
@@ -63,33 +71,25 @@ def test_topics_come_from_the_article_they_name(
         assert topics.label_names[label] in titles, sentence
 
 
-def test_topics_hide_the_title(topics: TopicsTask) -> None:
-    for passage, label in zip(topics.test_passages, topics.test_labels, strict=True):
+def test_topics_hide_the_title(topics: ClassificationTask) -> None:
+    for passage, label in zip(topics.test.texts, topics.test.labels, strict=True):
         words = [word for word in re.findall(r"\w+", topics.label_names[label]) if len(word) > 3]
         found = {word.casefold() for word in re.findall(r"\w+", passage)}
         assert found.isdisjoint(word.casefold() for word in words)
 
 
-def test_topics_test_passages_are_new(topics: TopicsTask) -> None:
-    assert set(topics.train_passages).isdisjoint(topics.test_passages)
-    assert len(set(topics.test_passages)) > 315
-
-
 def test_topics_train_and_test_paragraphs_differ(
-    topics: TopicsTask, evaluation: dict[str, str]
+    topics: ClassificationTask, evaluation: dict[str, str]
 ) -> None:
-    def paragraphs(passages: tuple[str, ...], labels: tuple[int, ...]) -> set[str]:
-        found = set()
-        for passage, label in zip(passages, labels, strict=True):
-            piece = max(passage.split("…"), key=len).strip()[:50]
-            blocks = evaluation[topics.label_names[label]].split("\n\n")
-            found |= {block for block in blocks if piece in block}
-        return found
-
-    train = paragraphs(topics.train_passages, topics.train_labels)
-    test = paragraphs(topics.test_passages, topics.test_labels)
-    assert len(train) > 200
-    assert train.isdisjoint(test)
+    assert set(topics.train.texts).isdisjoint(topics.test.texts)
+    assert set(topics.train.groups).isdisjoint(topics.test.groups)
+    for part in (topics.train, topics.test):
+        for passage, label, group in zip(part.texts, part.labels, part.groups, strict=True):
+            title, _, number = group.rpartition(", paragraph ")
+            assert title == topics.label_names[label]
+            stretch = max(passage.split("…"), key=len).strip()
+            piece = max(split_sentences(stretch), key=len)[:60]
+            assert piece in evaluation[title].split("\n\n")[int(number)]
 
 
 @pytest.mark.parametrize("name", ["topics", "retrieval"])
@@ -101,31 +101,40 @@ def test_seeds(name: str) -> None:
 # Retrieval.
 
 
-def test_queries_were_taken_out_of_their_passage(
+def test_every_sentence_of_every_passage_asks_once(
     retrieval: RetrievalTask, evaluation: dict[str, str]
 ) -> None:
-    assert len(retrieval.queries) == len(set(retrieval.targets)) == 300
-    assert len(retrieval.passages) == 1000
+    n = len(retrieval.queries) // 4
+    assert len(retrieval.queries) == len(retrieval.passages) == 4 * n > 5_000
+    assert retrieval.targets == tuple(range(4 * n))
+    assert retrieval.groups == tuple(range(n)) * 4
     texts = list(evaluation.values())
-    for query, target in zip(retrieval.queries, retrieval.targets, strict=True):
-        passage = retrieval.passages[target]
-        assert query not in passage
-        start = split_sentences(passage)[0]
-        blocks = [block for text in texts for block in text.split("\n\n") if start in block]
-        assert any(query in block for block in blocks), query
+    for start in range(0, n, 50):
+        rows = range(start, 4 * n, n)  # one passage in all rounds
+        whole = {retrieval.queries[i] for i in rows}
+        assert len(whole) == 4
+        block = next(
+            block
+            for text in texts
+            for block in text.split("\n\n")
+            if all(sentence in block for sentence in whole)
+        )
+        for i in rows:
+            assert retrieval.queries[i] not in retrieval.passages[i]
+            left = sorted(whole - {retrieval.queries[i]}, key=block.index)
+            assert " ".join(left) == retrieval.passages[i]
 
 
-def test_no_query_stands_in_any_passage(retrieval: RetrievalTask) -> None:
-    everything = "\n".join(retrieval.passages)
-    assert sum(query in everything for query in retrieval.queries) <= 3  # sentences said twice
+def test_hardly_a_query_stands_in_a_passage_of_its_round(retrieval: RetrievalTask) -> None:
+    n = len(retrieval.queries) // 4
+    everything = "\n".join(retrieval.passages[:n])
+    said_twice = sum(query in everything for query in retrieval.queries[:n])
+    assert said_twice <= 10
 
 
-def test_passages_do_not_give_themselves_away_by_length(retrieval: RetrievalTask) -> None:
-    asked = set(retrieval.targets)
-    n_sentences = Counter(
-        (i in asked, len(split_sentences(passage))) for i, passage in enumerate(retrieval.passages)
-    )
-    assert n_sentences[True, 3] + n_sentences[False, 3] > 980
+def test_fewer_passages_and_rounds() -> None:
+    few = load_task("retrieval", n_passages=30, n_rounds=2)
+    assert (len(few.queries), len(few.passages), few.n_rounds) == (60, 60, 2)
 
 
 # Analogies.
@@ -171,15 +180,13 @@ def test_analogy_samples(analogies: AnalogyTask) -> None:
         ("topic", {}, "Did you mean 'topics'"),
         ("topics", {"n_topic": 3}, "Did you mean 'n_topics'"),
         ("topics", {"n_topics": 1}, "n_topics must be a whole number of at least 2"),
-        ("topics", {"n_topics": 49}, "n_topics must be at most 4"),
+        ("topics", {"n_topics": 60}, "n_topics must be at most 4"),
         ("topics", {"n_train": 10_000}, "n_topics must be at most 0 with n_train=10000"),
+        ("topics", {"n_topics": None}, "n_topics must be a whole number"),
         ("topics", {"seed": 1.5}, "seed must be a whole number"),
         ("retrieval", {"n_passages": 10**6}, "n_passages must be at most"),
-        (
-            "retrieval",
-            {"n_queries": 200, "n_passages": 100},
-            "n_queries must be at most n_passages",
-        ),
+        ("retrieval", {"n_rounds": 5}, "n_rounds must be at most 4"),
+        ("sentiment", {"n_train": 3}, "a size of the task 'sentiment'"),
         ("analogies", {"n_queries": 3}, "a size of the task 'analogies'"),
     ],
 )

@@ -4,15 +4,16 @@
                                       [--only hqq,ours] [--grid "int3 g64"]
 
 Linear layers of SmolLM2's blocks at int4 and int3 in groups of 64, head in float. Methods that look
-at text see 32 windows of 256 tokens of Wikipedia, from articles that no evaluation window comes
-from. Each library runs in an environment of its own (environments.py makes it once in the cache,
+at text see the same 32 windows of 256 tokens: Wikipedia, film reviews and the model's own, in
+turns. Each library runs in an environment of its own (environments.py makes it once in the cache,
 about 1 GB each), is driven by benchmarks/drivers/use_NAME.py, and hands back its weights in
 float32, which are put into the plain model and judged here. So the table compares the choice of
 integers and scales, not the kernels. Settings are each library's defaults unless the row says
 otherwise. (One row of ours has groups of 32 whose scales take 6 bits each, at the same bits per
 weight.) A library that cannot be installed or run keeps its row, with the reason.
 
-Each row: grid, method, version, bits per weight with everything counted, perplexity on both texts,
+Each row: grid, method, version, bits per weight with everything counted, perplexity on Wikipedia,
+news, stories and the last words of their passages, each with its paired interval against fp32,
 seconds of quantizing and the process's peak memory (the model in float32 is 0.5 GB of it). The rows
 land in data/results/side_by_side.json. The fp32 row is itself a de-quantised 4-bit checkpoint.
 """
@@ -31,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import calibration_windows, evaluation_windows, finish, scores
+from common import Judge, finish, mixture
 from environments import LIBRARIES, last_line, make
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -60,15 +61,15 @@ OURS = {
 TIME_LIMIT_S = 1800
 
 
-def prepare(cache: Path, n_samples: int) -> tuple[nn.Module, dict[str, torch.Tensor], Path, Path]:
-    """Return (model, evaluation windows, the model's folder, the calibration's file)."""
+def prepare(cache: Path, n_samples: int) -> tuple[nn.Module, Judge, Path, Path]:
+    """Return (model, what judges, the model's folder, the calibration's file)."""
     model = load_model("smollm2-135m")
     folder, file = cache / "model", cache / f"windows-{n_samples}.safetensors"
     if not (folder / "model.safetensors").exists():
         model.save_pretrained(folder)
         load_tokenizer("smollm2-135m").save_pretrained(folder)
-    save_file({"calibration": calibration_windows(n_samples).contiguous()}, file)
-    return model, evaluation_windows(n_samples), folder, file
+    save_file({"calibration": mixture(model, n_samples).contiguous()}, file)
+    return model, Judge.of(n_samples, None if n_samples > 4 else 40), folder, file
 
 
 def with_weights(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> nn.Module:
@@ -153,7 +154,7 @@ def measured_row(
     start: Mapping[str, Any],
     report: Mapping[str, Any],
     model: nn.Module,
-    windows: Mapping[str, torch.Tensor],
+    judge: Judge,
     weights_file: Path,
 ) -> dict[str, Any]:
     """Return one row: what the driver reported, and the perplexity of its weights."""
@@ -170,7 +171,7 @@ def measured_row(
         small = with_weights(model, weights)
     except ValueError as error:
         return row | {"why_not": str(error)}
-    return row | scores(small, windows)
+    return row | judge.read(f"{row['grid']} {row.get('method', '')}", small)
 
 
 def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -197,9 +198,9 @@ def main() -> None:
     os.environ["SHRINKKIT_PACE"] = "quick" if options.quick else "full"
     n_samples = 4 if options.quick else 32
     options.cache.mkdir(parents=True, exist_ok=True)
-    model, windows, folder, file = prepare(options.cache, n_samples)
+    model, judge, folder, file = prepare(options.cache, n_samples)
     base = {"model": "smollm2-135m", "grid": "fp32", "method": "", "bits_per_weight": 32.0}
-    rows = [base | scores(model, windows)]
+    rows = [base | judge.read("fp32", model)]
     chosen = list(methods(options.only, options.cache))
     for grid in [options.grid] if options.grid else GRIDS:
         bits, group_size = GRIDS[grid]
@@ -212,7 +213,7 @@ def main() -> None:
                 grid_arguments = [str(bits), str(group_size)]
                 arguments = [str(folder), str(file), str(out), *grid_arguments]
                 report = drive(python, script, arguments, environment)
-            rows.append(measured_row(start, report, model, windows, out))
+            rows.append(measured_row(start, report, model, judge, out))
             out.unlink(missing_ok=True)
     finish(
         "side_by_side",

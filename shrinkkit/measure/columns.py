@@ -111,6 +111,16 @@ TEXTS = tuple(Column(f"perplexity_{n.lower()}", n, ".2f") for n in ("Wikipedia",
 _BOTH = tuple(
     column for text in TEXTS for column in (text, Column(f"{text.name}_vs_fp32", "x fp32", ".3f"))
 )
+_JUDGED = tuple(
+    column
+    for name, title, form in (
+        ("perplexity_wikipedia", "Wikipedia", ".2f"),
+        ("perplexity_news", "news", ".2f"),
+        ("perplexity_stories", "stories", ".2f"),
+        ("last_word_perplexity", "last word", ".1f"),
+    )
+    for column in (Column(name, title, form), Column(f"{name}_vs_fp32", "x fp32"))
+)
 _WHY_NOT = Column("why_not", "why not")
 _TOOK = replace(_SECONDS, detail=True)
 _AT_MOST = Column("at_most_bits", "at most", ".2f", detail=True)
@@ -124,7 +134,26 @@ TABLES: dict[str, tuple[Column, ...]] = {
         *TEXTS,
     ),
     "gptq": (_GRID, _METHOD, _BITS, *_BOTH, _TOOK),
-    "low_bits": (_GRID, _METHOD, _AT_MOST, _BITS, *_BOTH, _TOOK),
+    "low_bits": (
+        _GRID,
+        _METHOD,
+        _AT_MOST,
+        _BITS,
+        *_JUDGED,
+        Column("tuned_vs_untuned", "x untuned, where it gained least"),
+        _TOOK,
+    ),
+    "tasks": (
+        _MODEL,
+        Column("sentiment_accuracy", "sentiment", ".1%"),
+        Column("sentiment_interval", "95 %"),
+        Column("sentiment_lead", "of the lead", ".0%"),
+        Column("topics_accuracy", "topics", ".1%"),
+        Column("topics_interval", "95 %"),
+        Column("retrieval_mrr_at_10", "retrieval, MRR@10", ".3f"),
+        Column("retrieval_interval", "95 %"),
+        _SECONDS,
+    ),
     "smoothquant": (
         _MODEL,
         _VERSION,
@@ -134,7 +163,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("cosine_to_fp32", "cosine", ".4f"),
         Column("latency_speed_vs_fp32", "sentence x fp32", ".2f"),
     ),
-    "side_by_side": (_GRID, _METHOD, _VERSION, _BITS, *TEXTS, _SECONDS, _WHY_NOT),
+    "side_by_side": (_GRID, _METHOD, _VERSION, _BITS, *_JUDGED, _SECONDS, _WHY_NOT),
     "streaming": (
         Column("run", "run"),
         Column("n_layers", "layers", detail=True),

@@ -11,13 +11,16 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from shrinkkit.measure import last_word_scores, perplexity
 from shrinkkit.quant import fake_quantize, int_format
+from shrinkkit.sources.tasks import LastWord, LastWordTask
 from shrinkkit.surgery.parts import find_linears
 from tests.processes import ROOT
 
 BENCHMARKS = ROOT / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 try:  # scripts import their neighbours by plain names
+    import common
     import environments
     import side_by_side
 finally:
@@ -153,29 +156,38 @@ def test_a_rounded_group_holds_as_many_values_as_its_grid(tiny_llama, bits):
     assert side_by_side.most_values(plain, 32) == 32
 
 
-def test_rows_are_measured_or_say_why_not(tiny_llama, tmp_path, monkeypatch):
+def test_rows_are_measured_or_say_why_not(tiny_llama, tiny_tokenizer, tmp_path, monkeypatch):
     monkeypatch.setitem(side_by_side.GRIDS, "int4 g64", (4, 32))
-    windows = {
-        text: torch.arange(64).view(2, 32) + i for i, text in enumerate(("wikipedia", "news"))
-    }
+    texts = ("wikipedia", "news", "stories")
+    windows = {text: torch.arange(64).view(2, 32) + i for i, text in enumerate(texts)}
+    words = LastWordTask(tuple(LastWord(f"{i} foxes", "fox", str(i)) for i in range(3)))
+    judge = common.Judge(windows, words, tiny_tokenizer)
+    judge.read("fp32", tiny_llama)
     file = tmp_path / "weights.safetensors"
     start = {"grid": "int4 g64", "version": "1.0"}
 
     def row(weights, report):
         save_file(weights, file)
-        return side_by_side.measured_row(start, report, tiny_llama, windows, file)
+        return side_by_side.measured_row(start, report, tiny_llama, judge, file)
 
     found = row(_rounded(tiny_llama, 4), {"seconds": 1.0, "version": "1.1"})
     assert found["version"] == "1.1"
     assert found["perplexity_wikipedia"] > 1
     assert found["perplexity_news"] > 1
+    small = side_by_side.with_weights(tiny_llama, _rounded(tiny_llama, 4))
+    for text, tokens in windows.items():
+        assert found[f"perplexity_{text}"] == pytest.approx(perplexity(small, tokens))
+        ratio = perplexity(small, tokens) / perplexity(tiny_llama, tokens)
+        assert found[f"perplexity_{text}_vs_fp32"].startswith(f"{ratio:.3f} (")
+    expected = last_word_scores(small, tiny_tokenizer, words)
+    assert found["last_word_perplexity"] == pytest.approx(expected.perplexity)
     assert "why_not" not in found
     assert found["values_in_a_group"] <= 16
     unrounded = {name: layer.weight.detach() for name, layer in find_linears(tiny_llama).items()}
     assert row(unrounded, {})["why_not"] == "a group holds 32 values, not 16"
     assert "missing" in row({"other": torch.zeros(2, 32)}, {})["why_not"]
     file.unlink()
-    failed = side_by_side.measured_row(start, {"why_not": "no"}, tiny_llama, windows, file)
+    failed = side_by_side.measured_row(start, {"why_not": "no"}, tiny_llama, judge, file)
     assert failed == start | {"why_not": "no"}
     assert json.dumps(failed)
 

@@ -78,7 +78,11 @@ def install_assets() -> None:
 
 # Options of every command that may look at text.
 Text = Annotated[
-    str, typer.Option(help="Calibration text: a name, a folder, a file or a hub data set.")
+    str,
+    typer.Option(
+        help="Calibration text: mixture (Wikipedia, film reviews, the model's own), a name, a "
+        "folder, a file or a hub data set."
+    ),
 ]
 Samples = Annotated[int, typer.Option(help="Calibration: windows of 256 tokens to look at.")]
 Seed = Annotated[int, typer.Option(help="Calibration: which windows.")]
@@ -129,7 +133,7 @@ def quantize(
     method: Annotated[
         str, typer.Option(help="rounding (seconds, no data), gptq or awq (minutes, with text).")
     ] = "rounding",
-    calibration: Text = "wikipedia",
+    calibration: Text = "mixture",
     n_samples: Samples = 32,
     seed: Seed = 0,
     stream: Annotated[
@@ -153,7 +157,7 @@ def quantize(
     if not stream:
         _shrink(model, folder, [step], calibration, n_samples, seed)
         return
-    windows = _windows(load_tokenizer(model), calibration, n_samples, seed)
+    windows = _windows(None, load_tokenizer(model), calibration, n_samples, seed)
     gptq_checkpoint(model, folder, windows, step, restart=restart)
     before = sum(file_bytes(file) for file in checkpoint_folder(model).glob("*.safetensors"))
     _say_size(folder, file_bytes(f"{folder}/{QUANTIZED_FILE}"), before)
@@ -164,7 +168,7 @@ def shrink_command(
     model: Annotated[str, typer.Argument(help="Embedded name, folder or hub name.")],
     folder: Annotated[str, typer.Argument(help="Where to save the smaller model.")],
     recipe: Annotated[str, typer.Argument(help="A YAML file with a list of steps.")],
-    calibration: Text = "wikipedia",
+    calibration: Text = "mixture",
     n_samples: Samples = 32,
     seed: Seed = 0,
 ) -> None:
@@ -178,7 +182,12 @@ def shrink_command(
     show_rows(recipe, rows, [Column("step", "step"), Column("seconds", "seconds", ".1f"), bits])
 
 
-def _windows(tokenizer: Any, calibration: str, n_samples: int, seed: int) -> Any:
+def _windows(model: Any, tokenizer: Any, calibration: str, n_samples: int, seed: int) -> Any:
+    """Cut calibration windows; model is None where it is not opened as a whole."""
+    if calibration == "mixture":
+        from shrinkkit.train.mixture import mixed_windows
+
+        return mixed_windows(model, tokenizer, n_samples, seq_len=256, seed=seed)
     from shrinkkit.sources.text import load_text
 
     text = load_text(calibration, tokenizer)
@@ -208,8 +217,8 @@ def _shrink(
         if needed:
             raise
         tokenizer = None  # no text is read: a model without one can be rounded all the same
-    windows = _windows(tokenizer, calibration, n_samples, seed) if needed else None
     reference = load_model(model)
+    windows = _windows(reference, tokenizer, calibration, n_samples, seed) if needed else None
     small = shrink(reference, steps, windows)
     save(small.model, folder, tokenizer)
     _say_size(folder, file_bytes(f"{folder}/{QUANTIZED_FILE}"), saved_bytes(reference))
@@ -254,6 +263,26 @@ def export(
         f"{out}: {size / 2**20:,.1f} MiB. AutoModelForCausalLM.from_pretrained({out!r}) opens it "
         "where compressed-tensors is installed."
     )
+
+
+@app.command("finetune")
+def finetune_command(
+    model: Annotated[str, typer.Argument(help="An encoder: embedded name, folder or hub name.")] = (
+        "minilm-l6"
+    ),
+    task: Annotated[str, typer.Option(help="sentiment or topics.")] = "sentiment",
+    out: Annotated[str, typer.Option(help="Folder to write.")] = "runs/my-classifier",
+    epochs: Annotated[int, typer.Option(help="Times that the training part is read.")] = 2,
+    batch_size: Annotated[int, typer.Option(help="Texts a step.")] = 32,
+    learning_rate: Annotated[float, typer.Option(help="Peak.")] = 1e-4,
+    n_train: Annotated[int | None, typer.Option(help="The first so many texts only.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the head, the order and dropout.")] = 0,
+) -> None:
+    """Teach an encoder to tell texts apart (minutes on two cores); the test part is read once."""
+    from shrinkkit.cli.finetune import run
+
+    settings = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
+    run(model, task, out, typer.echo, **settings, n_train=n_train, seed=seed)
 
 
 @app.command("train-lm")

@@ -32,17 +32,17 @@ from shrinkkit.errors import InputError, require_choice, require_int
 from shrinkkit.measure import size
 from shrinkkit.measure.card import ScoreCard
 from shrinkkit.measure.energy import measure_energy
-from shrinkkit.measure.judging import Judged, beside, judge, judge_rival, reads_text
 from shrinkkit.measure.memory import peak_rss
 from shrinkkit.measure.paired import times
 from shrinkkit.measure.quality import token_scores
-from shrinkkit.measure.rivals import TFIDF
 from shrinkkit.measure.speed import (
     decode_speed_paired,
     prefill_speed_paired,
     random_tokens,
     write_tokens,
 )
+from shrinkkit.measure.tasks.judging import Judged, beside, judge, judge_rival, reads_text
+from shrinkkit.measure.tasks.rivals import TFIDF
 from shrinkkit.measure.timing import Rate, Timing, time_paired
 from shrinkkit.surgery.running import check_tokens, device_of, evaluating, progress
 

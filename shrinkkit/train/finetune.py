@@ -25,7 +25,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from shrinkkit.errors import InputError, require_int
-from shrinkkit.measure.encoders import classification_score, token_rows
+from shrinkkit.measure.tasks.encoders import classification_score, token_rows
 from shrinkkit.sources.tasks import ClassificationTask
 from shrinkkit.surgery.fitness import refuse_unfit
 from shrinkkit.surgery.running import device_of, pad_right

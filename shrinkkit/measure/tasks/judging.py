@@ -13,11 +13,11 @@ from typing import Any
 from torch import nn
 
 from shrinkkit.errors import InputError
-from shrinkkit.measure.analogies import analogy_accuracy
-from shrinkkit.measure.encoders import classification_score, retrieval_scores
-from shrinkkit.measure.last_words import last_word_scores
 from shrinkkit.measure.paired import lead, paired_interval, share, times
-from shrinkkit.measure.rivals import tfidf_classification, tfidf_retrieval
+from shrinkkit.measure.tasks.analogies import analogy_accuracy
+from shrinkkit.measure.tasks.encoders import classification_score, retrieval_scores
+from shrinkkit.measure.tasks.last_words import last_word_scores
+from shrinkkit.measure.tasks.rivals import tfidf_classification, tfidf_retrieval
 from shrinkkit.sources.tasks import ClassificationTask, LastWordTask, RetrievalTask, Task
 
 ANALOGY_SECTIONS = ("capital-world", "gram2-opposite")

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from shrinkkit.errors import InputError, require_choice
-from shrinkkit.measure.encoders import (
+from shrinkkit.measure.tasks.encoders import (
     ClassificationScore,
     RetrievalScore,
     retrieval_of_vectors,

@@ -14,7 +14,7 @@ from torch import nn
 
 from shrinkkit.errors import InputError
 from shrinkkit.measure import analogy_accuracy, wilson_interval
-from shrinkkit.measure.analogies import choose_candidates
+from shrinkkit.measure.tasks.analogies import choose_candidates
 from shrinkkit.sources.tasks import AnalogyQuestion, AnalogyTask
 from tests.measure.conftest import TableModel
 from tests.tiny import logits

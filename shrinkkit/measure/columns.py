@@ -65,6 +65,8 @@ COLUMNS: dict[str, Column] = {
     column.name: column
     for column in (
         Column("perplexity", "Perplexity", ".2f", "", "lower"),
+        Column("perplexity_news", "News", ".2f", "perplexity", "lower"),
+        Column("perplexity_stories", "Stories", ".2f", "perplexity", "lower"),
         Column("kl_nats", "KL", ".3f", "nats", "lower", ratio=False),
         Column("top1_agreement", "Same top token", ".1%", "", "higher", ratio=False),
         Column("capital_world_accuracy", "Capitals", ".0%", "", "higher"),

@@ -8,7 +8,7 @@ reference, with `_relative`: 0.25 in `saved_mib_relative` is a quarter of the fi
 
 | measure | columns | costs |
 | --- | --- | --- |
-| quality | `perplexity`, `kl_nats`, `top1_agreement`, and a column a task | one pass over tokens |
+| quality | `perplexity`, `kl_nats`, `top1_agreement`; a column a task, and a text | a pass a text |
 | size | `n_parameters`, `saved_mib`, `resident_mib`, `bits_per_weight` | nothing |
 | speed | `decode_tokens_per_s`, `prefill_ms`, ... quartiles `_low` and `_high` | some answers |
 | memory | `peak_mib`: own tensors and what reading a prompt adds to them | one pass |
@@ -49,6 +49,7 @@ from shrinkkit.surgery.running import check_tokens, device_of, evaluating, progr
 if TYPE_CHECKING:
     from shrinkkit.sources.tasks import Task
 
+OTHER_TEXTS = ("news", "stories")
 MEASURES = ("quality", "size", "speed", "memory", "energy")
 MIB = size.MIB
 
@@ -56,6 +57,7 @@ MIB = size.MIB
 def scorecard(
     *models_and_tokens: nn.Module | Mapping[str, nn.Module] | torch.Tensor,
     tokens: torch.Tensor | None = None,
+    also: Mapping[str, torch.Tensor] | None = None,
     tokenizer: Any = None,
     tasks: Sequence[Task] = (),
     measures: Sequence[str] = ("quality", "size", "speed"),
@@ -70,6 +72,7 @@ def scorecard(
     models_and_tokens: the reference, then one or more compressed models, or one {name: model} with
         the reference first; then, for language models, windows of text [n_samples, seq_len].
     tokens: the windows, where they do not come last among the former.
+    also: windows of other texts, {"news": ..., "stories": ...}: a perplexity of its own for each.
     tokenizer: needed for tasks.
     tasks: from load_task; an analogy task asks its sections capital-world and gram2-opposite.
     measures: which of quality, size, speed, memory, energy.
@@ -93,6 +96,9 @@ def scorecard(
         _require(writes, tokens, tokenizer, tasks)
         if writes and tokens is not None:
             _read_text(rows, models, tokens)
+        for name, windows in (also or {}).items():
+            require_choice("also", name, OTHER_TEXTS)
+            _read_other_text(rows, models, name, check_tokens(windows))
         if rivals and any(map(reads_text, tasks)):
             rival[TFIDF] = {"model": TFIDF}
         for task in tasks:
@@ -187,6 +193,18 @@ def _read_text(rows: Any, models: Mapping[str, nn.Module], tokens: torch.Tensor)
         if agreement is not None and len(tokens) > 1:
             losses = found.losses, scores[reference].losses
             rows[name].update(beside("perplexity", times, *losses))
+
+
+def _read_other_text(
+    rows: Any, models: Mapping[str, nn.Module], text: str, tokens: torch.Tensor
+) -> None:
+    """Fill in the perplexity on another text: what was gained on one may be lost on another."""
+    column, scores = f"perplexity_{text}", token_scores(models, tokens)
+    reference = next(iter(models))
+    for name, found in scores.items():
+        rows[name][column] = found.perplexity
+        if name != reference and len(tokens) > 1:
+            rows[name].update(beside(column, times, found.losses, scores[reference].losses))
 
 
 def _do_task(

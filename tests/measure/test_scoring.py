@@ -271,3 +271,13 @@ def test_last_words_stand_in_the_card(tiny_llama, small, tiny_tokenizer):
         frame[f"last_word_perplexity_relative{end}"][1] for end in ("_low", "", "_high")
     )
     assert low <= value <= high
+
+
+def test_other_texts_have_a_perplexity_each(tiny_llama, small, tokens):
+    stories = tokens.flip(0)[:3]
+    card = scorecard(tiny_llama, small, tokens, also={"stories": stories}, measures=["quality"])
+    expected = [perplexity(model, stories) for model in (tiny_llama, small)]
+    assert card.frame["perplexity_stories"].tolist() == pytest.approx(expected)
+    assert card.frame["perplexity_stories_relative_low"][1] < expected[1] / expected[0]
+    with pytest.raises(InputError, match="also must be one of 'news', 'stories'"):
+        scorecard(tiny_llama, tokens, also={"tales": stories}, measures=["quality"])

@@ -22,6 +22,7 @@ _HOME = {
     "provenance": "shrinkkit.sources.models",
     "load_text": "shrinkkit.sources.text",
     "load_task": "shrinkkit.sources.tasks",
+    "mixed_windows": "shrinkkit.train.mixture",
     "quantize_model": "shrinkkit.quant",
     "gptq_model": "shrinkkit.quant",
     "awq_model": "shrinkkit.quant",

@@ -10,9 +10,9 @@ SmolLM2, linears of the blocks only, output head in float. The classes are at mo
 
 Calibrated on 32 windows and then tuned on 96 (`tune_scales`; seconds are those of the tuning alone
 then) of a mixture: Wikipedia, from articles that no evaluation window comes from, film reviews, and
-windows that the model wrote itself. One row is calibrated on Wikipedia alone, as most tools do. Judged on Wikipedia,
-news, stories that nothing was calibrated on, and the last words of their passages; each with its
-paired interval against fp32, and tuned against untuned.
+windows that the model wrote itself. One row is calibrated on Wikipedia alone, as most tools do.
+Judged on Wikipedia, news, stories that nothing was calibrated on, and the last words of their
+passages; each with its paired interval against fp32, and tuned against untuned.
 
 The rows land in data/results/low_bits.json.
 """

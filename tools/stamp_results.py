@@ -30,18 +30,19 @@ CAPTIONS = {
     ),
     "low_bits": (
         "`python benchmarks/low_bits.py`: the best that the package reaches at no more than 4.35, "
-        "3.35 and 2.7 bits a weight; calibrated on {n_samples} windows of three kinds of text, tuned "
-        "on three times as many; judged on Wikipedia, news, stories that nothing saw, and the last "
-        "words of their passages; in brackets the 95 % interval, paired by window or passage"
+        "3.35 and 2.7 bits a weight; calibrated on {n_samples} windows of three kinds of text, "
+        "tuned on three times as many; judged on Wikipedia, news, stories that nothing saw, and "
+        "the last words of their passages; in brackets the 95 % interval, paired by window or "
+        "passage"
     ),
     "side_by_side": (
         "`python benchmarks/side_by_side.py`: the same model, windows and bits through other "
         "libraries, each in an environment of its own, judged by the same code"
     ),
     "tasks": (
-        "`python benchmarks/tasks.py`: all-MiniLM-L6-v2 and its simple rivals on {n_samples:,} film "
-        "reviews (split by film; fine-tuned from three seeds), on topics and on retrieval; intervals "
-        "by drawing films, paragraphs, passages and trainings again"
+        "`python benchmarks/tasks.py`: all-MiniLM-L6-v2 and its simple rivals on {n_samples:,} "
+        "film reviews (split by film; fine-tuned from three seeds), on topics and on retrieval; "
+        "intervals by drawing films, paragraphs, passages and trainings again"
     ),
     "streaming": (
         "`python benchmarks/streaming.py`: GPTQ to 4 bits from disk to disk, random weights of "

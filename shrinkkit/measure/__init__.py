@@ -62,4 +62,5 @@ from shrinkkit.measure.tasks.encoders import (
 )
 from shrinkkit.measure.tasks.last_words import LastWordScore, last_word_scores
 from shrinkkit.measure.tasks.rivals import WordVectors, tfidf_classification, tfidf_retrieval
+from shrinkkit.measure.tasks.zero_shot import zero_shot_score
 from shrinkkit.measure.timing import Rate, Timing, speedup, time_call, time_paired

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+
 from shrinkkit import load_task, load_text
+from shrinkkit.errors import InputError
 from shrinkkit.sources.film_reviews import film_articles, film_reviews, reviews_by_part
 
 
@@ -46,3 +49,13 @@ def test_the_text_holds_training_films_alone() -> None:
     assert judged.isdisjoint(lines)
     text = load_text("film-reviews")
     assert text.calibration(8).shape == text.evaluation(8).shape == (8, 256)
+
+
+def test_a_sample_of_the_test_part() -> None:
+    few, all_ = load_task("sentiment", n_test=50), load_task("sentiment")
+    assert len(few.test) == 50
+    assert set(few.test.texts) <= set(all_.test.texts)
+    assert few.train == all_.train
+    assert few != load_task("sentiment", n_test=50, seed=1)
+    with pytest.raises(InputError, match="n_test must be at most 3212"):
+        load_task("sentiment", n_test=4_000)

@@ -4,7 +4,7 @@
 | --- | --- | --- | --- |
 | `topics` | encoders | which of 40 articles is a passage from? | some 3,700 passages |
 | `retrieval` | encoders | which passage was a sentence taken out of? | some 5,400 sentences |
-| `sentiment` | encoders | does the critic recommend the film? | some 3,200 sentences |
+| `sentiment` | both | does the critic recommend the film? | some 3,200 sentences |
 | `analogies` | decoders | "Athens is the capital of Greece. Baghdad ..." | as many as asked for |
 | `last-words` | decoders | the last word of a passage of a story | some 900 passages |
 
@@ -32,11 +32,11 @@ Task = ClassificationTask | RetrievalTask | AnalogyTask | LastWordTask
 _MADE = {
     "topics": (topics, {"n_topics": 40, "n_train": 8, "n_test": None}),
     "retrieval": (retrieval, {"n_passages": None, "n_rounds": 4}),
-    "sentiment": (sentiment, {}),
+    "sentiment": (sentiment, {"n_test": None}),
     "analogies": (analogies, {}),
     "last-words": (last_words, {"n_passages": None}),
 }
-_WITHOUT_LUCK = ("sentiment", "analogies")  # always the same: no seed
+_WITHOUT_LUCK = ("analogies",)  # always the same: no seed
 TASKS = tuple(_MADE)
 
 
@@ -44,11 +44,12 @@ def load_task(name: str, *, seed: int = 0, **sizes: int | None) -> Task:
     """Build a task from the embedded texts.
 
     name: "topics", "retrieval", "sentiment", "analogies" or "last-words".
-    seed: which passages and sentences (not used by "sentiment", whose parts are fixed, nor by
-        "analogies", whose sample is drawn by `AnalogyTask.questions`).
+    seed: which passages and sentences (not used by "analogies", whose sample is drawn by
+        `AnalogyTask.questions`). The parts of "sentiment" are fixed; a seed picks from its test.
     sizes: None takes all there are. For "topics" `n_topics` (40), `n_train` (8) and `n_test` (None)
         passages per topic; for "retrieval" `n_passages` (None) and `n_rounds` (4), in each of which
-        every passage loses another sentence; for "last-words" `n_passages` (None).
+        every passage loses another sentence; for "sentiment" `n_test` (None); for "last-words"
+        `n_passages` (None).
     Returns a ClassificationTask, RetrievalTask, AnalogyTask or LastWordTask.
     Raises InputError: unknown name or size, or more passages than the text has; AssetError: an
     embedded file is not installed, or damaged.

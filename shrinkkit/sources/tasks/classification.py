@@ -43,13 +43,19 @@ class Part:
 
 @dataclass(frozen=True)
 class ClassificationTask:
-    """Texts to tell apart: learn on `train`, choose on `choice` (may be empty), judge on `test`."""
+    """Texts to tell apart: learn on `train`, choose on `choice` (may be empty), judge on `test`.
+
+    prompt, answers: how a language model is asked without any training, such as "{} It was", and
+        the word for each label that it chooses among; None for a task that cannot be asked so.
+    """
 
     name: str
     label_names: tuple[str, ...]
     train: Part
     choice: Part
     test: Part
+    prompt: str | None = None
+    answers: tuple[str, ...] | None = None
 
 
 def topics(*, n_topics: int, n_train: int, n_test: int | None, seed: int) -> ClassificationTask:
@@ -96,11 +102,29 @@ def _two_sides(article, n_train: int, rng: random.Random) -> tuple[list, list]:
     return sides
 
 
-def sentiment() -> ClassificationTask:
+# Chosen among five on the first 240 reviews of the part `choice`.
+_PROMPT, _ANSWERS = "{} In one word: it was", ("terrible", "great")
+
+
+def sentiment(*, n_test: int | None, seed: int) -> ClassificationTask:
     """Make the task `sentiment`; see `load_task`."""
-    parts = {name: _labelled(reviews) for name, reviews in reviews_by_part().items()}
+    parts = reviews_by_part()
+    test = parts["test"]
+    if n_test is not None:
+        if n_test > len(test):
+            raise InputError(
+                f"n_test must be at most {len(test)}, the reviews of the part, but {n_test} was "
+                "given."
+            )
+        test = tuple(random.Random(seed).sample(test, n_test))
     return ClassificationTask(
-        "sentiment", ("rotten", "fresh"), parts["train"], parts["choice"], parts["test"]
+        "sentiment",
+        ("rotten", "fresh"),
+        _labelled(parts["train"]),
+        _labelled(parts["choice"]),
+        _labelled(test),
+        _PROMPT,
+        _ANSWERS,
     )
 
 

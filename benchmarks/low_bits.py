@@ -40,7 +40,7 @@ OFFERED = [
 
 if __name__ == "__main__":
     options = arguments(__doc__)
-    n_samples, n_passages = (4, 40) if options.quick else (32, None)
+    n_samples, n_passages = (4, 40) if options.quick else (32, 400)
     model = load_model("smollm2-135m")
     judge = Judge.of(n_samples, n_passages)
     tuning = TUNING | ({"steps": 2} if options.quick else {})

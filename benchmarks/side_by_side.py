@@ -69,7 +69,7 @@ def prepare(cache: Path, n_samples: int) -> tuple[nn.Module, Judge, Path, Path]:
         model.save_pretrained(folder)
         load_tokenizer("smollm2-135m").save_pretrained(folder)
     save_file({"calibration": mixture(model, n_samples).contiguous()}, file)
-    return model, Judge.of(n_samples, None if n_samples > 4 else 40), folder, file
+    return model, Judge.of(n_samples, 400 if n_samples > 4 else 40), folder, file
 
 
 def with_weights(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> nn.Module:

@@ -31,9 +31,7 @@ def zero_shot_score(
     """
     judged = getattr(task, require_choice("part", part, ["choice", "test"]))
     if task.prompt is None or task.answers is None or not len(judged):
-        raise InputError(
-            f"The task {task.name!r}, part {part!r}, has no prompt or no texts."
-        )
+        raise InputError(f"The task {task.name!r}, part {part!r}, has no prompt or no texts.")
     plain = {"add_special_tokens": False}
     prompts = [tokenizer(task.prompt.format(text), **plain)["input_ids"] for text in judged.texts]
     answers = [tokenizer(f" {word}", **plain)["input_ids"] for word in task.answers]

@@ -1,9 +1,12 @@
 """Lesson 01's room: what models cost as sums, published figures, charts and widgets, and judges."""
 
+from shrinkkit.lessons.frontier.claims import as_interval, judge
 from shrinkkit.lessons.frontier.drivers import draw_fit, draw_load, draw_serve, draw_speed
 from shrinkkit.lessons.frontier.history import draw_growth, draw_kept, draw_records
 from shrinkkit.lessons.frontier.published import (
     gpt3_class,
+    left_out,
+    load_carbon,
     load_devices,
     load_distilbert_glue,
     load_models,
@@ -11,6 +14,7 @@ from shrinkkit.lessons.frontier.published import (
     record_holders,
 )
 from shrinkkit.lessons.frontier.sums import (
+    answer_s,
     co2_kg,
     decode_tokens_per_s,
     fits,

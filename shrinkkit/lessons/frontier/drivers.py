@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-YES, NO = mark(0), mark(1)  # fits: plain blue; does not: hatched vermilion
+YES, NO = mark(0), mark(1)  # fits: a blue dot; does not: a hollow vermilion square
 
 
 def draw_load(
     n_parameters: int, bits: float, devices: pd.DataFrame, usable_fraction: float = 0.7
 ) -> Drawing:
-    """Draw which devices can load n_parameters at this many bits: a bar a device, a line to reach.
+    """Draw which devices can load n_parameters at this many bits: a dot a device, a line to reach.
 
     devices: rows of `load_devices()`.
     usable_fraction: share of a device's memory that a model may use.
@@ -37,11 +37,11 @@ def draw_load(
     usable = [b * usable_fraction / 2**30 for b in rows["memory_bytes"]]
     told = ["fits" if fit else "too small" for fit in able]
     figure, ax = new_axes(7.6, 4.6)
-    fitting = _bars(ax, rows["name"], usable, able, told, needed / 2**30, room=(2.5, 1.6))
+    fitting = _dots(ax, rows["name"], usable, able, told, needed / 2**30, room=(2.5, 1.6))
     ax.set_xlabel(f"GiB that a model may use: {usable_fraction:.0%} of the memory (logarithmic)")
     ax.set_title(f"{words.count(n_parameters)} parameters at {bits:g} bits: {words.size(needed)}")
     said = (
-        f"Bar chart of {len(rows)} devices and the memory that a model may use on each. A dashed "
+        f"Dot chart of {len(rows)} devices and the memory that a model may use on each. A dashed "
         f"line marks the {words.size(needed)} to load. {words.count(n_parameters)} parameters at "
         f"{bits:g} bits fit on {len(fitting)} of {len(rows)} devices"
         + (f": {', '.join(reversed(fitting))}." if fitting else ".")
@@ -141,20 +141,20 @@ def draw_fit(
         needed.append(total / 2**30)
         able.append(frontier.fits(total, device["memory_bytes"], usable_fraction))
         speeds.append(frontier.decode_tokens_per_s(total, device["bandwidth_bytes_per_s"]))
-        speed = f"at most {about}{speeds[-1]:,.3g} tokens/s"
+        speed = f"at most {about}{_two(speeds[-1])} tokens/s"
         told.append(speed if able[-1] else "does not fit")
 
     figure, ax = new_axes(7.6, 0.36 * len(rows) + 1.7)
-    fitting = _bars(ax, rows["name"], needed, able, told, room / 2**30, room=(3, 1.8))
+    fitting = _dots(ax, rows["name"], needed, able, told, room / 2**30, room=(3, 1.8))
     ax.set_xlabel("GiB of weights and cache (logarithmic); dashed: what a model may use")
     ax.set_title(f"{device['name']}, {bits:g}-bit weights, one user, {context_tokens:,} tokens")
     said = (
-        f"Bar chart of the memory that {len(rows)} models need at {bits:g} bits with a cache of "
+        f"Dot chart of the memory that {len(rows)} models need at {bits:g} bits with a cache of "
         f"{context_tokens:,} tokens, against {words.size(room)} usable on {device['name']}. "
         f"{len(fitting)} of {len(rows)} models fit"
         + (
-            f"; the largest is {fitting[-1]}, at most {about}{speeds[len(fitting) - 1]:,.3g} "
-            "tokens a second."
+            f"; the largest is {fitting[-1]}, at most {about}"
+            f"{_two(speeds[len(fitting) - 1])} tokens a second."
             if fitting
             else "."
         )
@@ -191,7 +191,12 @@ def draw_speed(
         linestyle="",
         label="measured",
     )
-    ax.set(xscale="log", yscale="log", xlabel="bits for each weight", ylabel="tokens/s, one user")
+    ax.set(
+        xscale="log",
+        yscale="log",
+        xlabel="bits for each weight, scales counted",
+        ylabel="tokens/s, one user",
+    )
     log_ticks(ax.yaxis)
     ax.set_xticks(bits, [str(b) for b in bits])
     ax.minorticks_off()
@@ -214,7 +219,16 @@ def _bytes_of(model: Mapping, bits: float, kv_bits: float) -> tuple[int, float]:
     return weights, kv_cache_bytes_per_token(*shape, kv_bits)
 
 
-def _bars(
+def _two(number: float) -> str:
+    """Write two digits that count: a limit made of a round bandwidth bears no more.
+
+    >>> _two(9.39), _two(64.2), _two(1234)
+    ('9.4', '64', '1,200')
+    """
+    return f"{float(f'{number:.2g}'):,g}"
+
+
+def _dots(
     ax: Axes,
     names: Iterable[str],
     gib: list[float],
@@ -223,20 +237,24 @@ def _bars(
     line: float,
     room: tuple[float, float],
 ) -> list[str]:
-    """Draw a bar of so many GiB each, plain where it fits, hatched where not, and a dashed line.
+    """Draw a mark at so many GiB each, full where it fits, hollow where not, and a dashed line.
+
+    Marks and no bars: a logarithmic axis has no zero for a bar to start from.
 
     told: written beside each, in a column; room: left and right of the shortest and the longest.
     Returns the names of those that fit.
     """
     for name, length, fit, text in zip(names, gib, able, told, strict=True):
         look = YES if fit else NO
-        ax.barh(
-            name,
-            length,
-            height=0.62,
-            facecolor=look.color if fit else "white",
-            edgecolor=look.color,
-            hatch=look.hatch,
+        ax.plot(
+            [length],
+            [name],
+            color=look.color,
+            marker=look.marker,
+            markersize=9,
+            markerfacecolor=look.color if fit else "white",
+            markeredgewidth=1.8,
+            linestyle="",
         )
         ax.annotate(
             f"{length:.3g} GiB: {text}",
@@ -248,8 +266,8 @@ def _bars(
             fontsize=9.5,
             annotation_clip=False,
         )
-    ax.grid(visible=False, axis="y")
     ax.tick_params(axis="y", colors=INK)
+    ax.margins(y=0.06)
     ax.axvline(line, color=INK, linestyle="--", marker="")
     ax.set_xscale("log")
     ax.set_xlim(min(*gib, line) / room[0], max(*gib, line) * room[1])

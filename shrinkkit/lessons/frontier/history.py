@@ -17,12 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-KINDS = ("decoder", "encoder", "encoder-decoder")
-
-# In the chart of all models these stand too close to a neighbour to carry a name of their own.
-CROWDED = frozenset(
-    ("Llama-2-7B", "phi-1.5", "Gemma-2B", "Qwen2-0.5B", "Qwen2.5-1.5B", "Llama-3.2-1B")
-)
+KINDS = ("decoder", "encoder", "encoder-decoder", "mixture of experts")
 
 
 def draw_growth(models: pd.DataFrame) -> Drawing:
@@ -31,24 +26,21 @@ def draw_growth(models: pd.DataFrame) -> Drawing:
     models: what `load_models()` returns, or some of its rows.
     """
     require_some("models", models, "row of what load_models() returns")
-    figure, ax = new_axes(10.0, 6.4)
+    first, last = models["released"].min(), models["released"].max()
+    smallest = models.loc[models["parameters"].idxmin()]
+    figure, ax = new_axes(10.4, 8.2)
     for number, kind in enumerate(KINDS):
         rows = models[models["kind"] == kind]
         _scatter(ax, rows, mark(number), label=kind)
     _dates_and_sizes(ax, models)
-    biggest = models.loc[models["parameters"].idxmax()]
-    smallest = models.loc[models["parameters"].idxmin()]
-    ax.set_title("Language models, 2018 to 2024: up, and down as well")
-    ax.legend(loc="lower center", bbox_to_anchor=(0.6, 0.0), fontsize=9.5)
-    names = ["" if name in CROWDED else name for name in models["name"]]
-    _names(ax, models, names)
+    ax.set_title(f"Language models, {first:%Y} to {last:%Y}: up, and down as well")
+    ax.legend(loc="upper left", fontsize=9.5)
+    _names(ax, models, list(models["name"]))
     said = (
-        f"Scatter chart of {len(models)} language models. Across: the month of publication, "
-        f"{models['released'].min():%Y} to {models['released'].max():%Y}. Up, on a logarithmic "
-        f"scale: parameters, from {words.count(smallest['parameters'])} ({smallest['name']}) to "
-        f"{words.count(biggest['parameters'])} ({biggest['name']}). The largest grow about a "
-        "thousandfold in two years and then flatten; from 2019 on small ones appear below them, "
-        "and the two lines part."
+        f"Scatter chart of {len(models)} language models, each with its name. Across: the month of "
+        f"publication, {first:%Y} to {last:%Y}. Up, on a logarithmic scale: parameters. The "
+        f"largest of each year: {_largest_each_year(models)}. The smallest of all: "
+        f"{smallest['name']} {words.count(smallest['parameters'])} ({smallest['released']:%Y})."
     )
     return Drawing(figure, said)
 
@@ -58,7 +50,7 @@ def draw_records(models: pd.DataFrame) -> Drawing:
     require_some("models", models, "row of what load_models() returns")
     able = gpt3_class(models)
     holders = record_holders(able)
-    figure, ax = new_axes(9.4, 5.4)
+    figure, ax = new_axes(9.8, 6.6)
     others = able[~able["name"].isin(holders["name"])]
     _scatter(ax, others, mark(6), label="reaches GPT-3's score", size=38)
     _scatter(ax, holders, mark(1), label="smallest so far", size=75)
@@ -111,6 +103,15 @@ def draw_kept(kept_percent: Mapping[str, float], claimed_percent: float, *, what
         f"{claimed_percent:g} %."
     )
     return Drawing(figure, said)
+
+
+def _largest_each_year(models: pd.DataFrame) -> str:
+    """Name the largest model of each year: '2018 BERT-large 340 M, 2019 T5-11B 11 B, ...'."""
+    largest = models.loc[models.groupby(models["released"].dt.year)["parameters"].idxmax()]
+    return ", ".join(
+        f"{row['released']:%Y} {row['name']} {words.count(row['parameters'])}"
+        for _, row in largest.iterrows()
+    )
 
 
 def _scatter(ax: Axes, rows: pd.DataFrame, look, *, label: str, size: float = 55) -> None:
@@ -166,7 +167,7 @@ def _dates_and_sizes(ax: Axes, models: pd.DataFrame) -> None:
 
     ax.scatter([], [], facecolor="white", edgecolor=INK, marker="o", label="hollow: weak source")
     ax.set_yscale("log")
-    early, late = pd.Timedelta(days=200), pd.Timedelta(days=500)  # room for names on the right
+    early, late = pd.Timedelta(days=200), pd.Timedelta(days=420)  # room for names on the right
     ax.set_xlim(models["released"].min() - early, models["released"].max() + late)
     ax.set_ylim(models["parameters"].min() / 2.5, models["parameters"].max() * 2.5)
     ax.xaxis.set_major_locator(YearLocator())

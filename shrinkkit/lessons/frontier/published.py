@@ -1,4 +1,4 @@
-"""Read the course's small tables of published figures: models, devices, training runs, one claim.
+"""Read the course's small tables of published figures: models, devices, training runs, claims.
 
 Each row names where its figures were printed (`source`), and each row of models and devices says
 how far to trust them (`confidence`):
@@ -23,13 +23,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MMLU = "MMLU, 5 examples"  # the one protocol under which scores are compared
+KG_PER_LB = 0.45359237  # exact, by definition
 
 
 def load_models() -> pd.DataFrame:
     """Return published language models, oldest first: size, training tokens, score, source.
 
-    Columns: name, released (date), kind, parameters, training_tokens, n_layers, n_kv_heads,
-    head_dim, benchmark (with its protocol), score, confidence, source, note.
+    Columns: name, released (date), kind, parameters (of a mixture of experts: all of them),
+    training_tokens, n_layers, n_kv_heads, head_dim, benchmark (with its protocol), score,
+    confidence, source, note.
     """
     import pandas as pd
 
@@ -62,11 +64,27 @@ def load_distilbert_glue() -> pd.DataFrame:
     return _read("distilbert_glue").set_index("model")
 
 
+def load_carbon() -> pd.DataFrame:
+    """Return the CO2 of a car's life and of trainings, in pounds, as Strubell et al. 2019 print it.
+
+    Columns: name, co2e_lbs, source; and co2e_kg, made of the second.
+    """
+    carbon = _read("carbon")
+    carbon["co2e_kg"] = carbon["co2e_lbs"] * KG_PER_LB
+    return carbon
+
+
 def gpt3_class(models: pd.DataFrame) -> pd.DataFrame:
     """Keep the models whose MMLU score, five examples, is at least GPT-3's."""
     compared = models[models["benchmark"] == MMLU]
     bar = compared.loc[compared["name"] == "GPT-3", "score"].iloc[0]
     return compared[compared["score"] >= bar].reset_index(drop=True)
+
+
+def left_out(models: pd.DataFrame) -> pd.DataFrame:
+    """Keep the models with an MMLU score of another protocol: no chart compares them."""
+    has_mmlu = models["benchmark"].fillna("").str.startswith("MMLU")
+    return models[has_mmlu & (models["benchmark"] != MMLU)].reset_index(drop=True)
 
 
 def record_holders(models: pd.DataFrame) -> pd.DataFrame:
@@ -86,4 +104,6 @@ def _read(table: str) -> pd.DataFrame:
             f"{path} is missing: it comes with the course's data. "
             "Restore it from the repository, or install shrinkkit again."
         )
-    return pd.read_csv(path, dtype={"note": str, "benchmark": str}).fillna({"note": ""})
+    texts = {"note": str, "benchmark": str}
+    rows = pd.read_csv(path, dtype=texts)
+    return rows.fillna({"note": ""}) if "note" in rows else rows

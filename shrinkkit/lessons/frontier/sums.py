@@ -9,7 +9,8 @@ how many bits each takes. The sums need a pencil and no machine:
 - to train it: about six floating-point operations for each parameter and each token;
 - to pay for that: operations / speed = hours, x price = money, x watts = kilowatt-hours,
   x what the power station emits = CO2;
-- to write a token: every weight is read from memory once, so memory bandwidth sets the pace.
+- to write a token: every weight is read from memory once, so memory bandwidth sets the pace;
+- to get an answer from afar: the way there and back, and then the same.
 
 Every function is plain arithmetic on plain numbers, with the unit in each name. Where an estimate
 is rough, its docstring says what is left out. Measured counterparts live in `shrinkkit.measure`.
@@ -206,6 +207,23 @@ def decode_tokens_per_s(
         _positive("peak_flops_per_s", peak_flops_per_s)
     computing_s = _positive("flops", flops, zero=True) / peak_flops_per_s
     return require_int("n_users", n_users, 1) / max(reading_s, computing_s)
+
+
+def answer_s(n_tokens: int, tokens_per_s: float, round_trip_s: float = 0.0) -> float:
+    """Give the seconds from a question to its whole answer: round_trip_s + n_tokens / tokens_per_s.
+
+    Leaves out reading the question and waiting for other users. A stream of tokens pays for the
+    way once, not for each token.
+
+    n_tokens: tokens of the answer.
+    tokens_per_s: how fast they are written.
+    round_trip_s: the network's way there and back; 0 on one's own device.
+
+    >>> answer_s(10, tokens_per_s=20), answer_s(10, tokens_per_s=100, round_trip_s=0.06)
+    (0.5, 0.16)
+    """
+    writing_s = require_int("n_tokens", n_tokens, 1) / _positive("tokens_per_s", tokens_per_s)
+    return _positive("round_trip_s", round_trip_s, zero=True) + writing_s
 
 
 def _positive(name: str, value: float, *, zero: bool = False) -> float:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PUBLISHED, YOURS = mark(0), mark(1)
-NAMED = (
+SHOWN = (  # as many as there is room to name
     "BERT-base",
     "GPT-3",
     "PaLM",
@@ -27,7 +27,8 @@ NAMED = (
     "phi-1.5",
     "TinyLlama",
     "Llama-3.1-405B",
-    "Qwen2.5-0.5B",
+    "Qwen3-0.6B",
+    "Gemma-3-4B",
     "SmolLM2-135M",
 )
 
@@ -46,7 +47,8 @@ def draw_training(
     """Draw training cost over parameters and tokens: lines of equal money, published models, yours.
 
     gpu: a row of `load_devices()` that has peak_tflops_16bit and power_watts.
-    models: rows of `load_models()`; those without training tokens are left out.
+    models: rows of `load_models()`; those in SHOWN are drawn. A mixture of experts is never among
+        them: only a part of its parameters works on each token, so that the sum does not hold.
     """
     peak = gpu["peak_tflops_16bit"] * 1e12
     flops = frontier.training_flops(n_parameters, n_tokens)
@@ -56,7 +58,7 @@ def draw_training(
     co2 = frontier.co2_kg(kwh, kg_co2_per_kwh)
 
     figure, ax = new_axes(8.2, 5.0)
-    known = models.dropna(subset=["training_tokens"])
+    known = models[models["name"].isin(SHOWN)].dropna(subset=["training_tokens"])
     low, high = 1e7, 1e12
     left, right = 5e9, 1e14
     dollars_per_flop = dollars_per_gpu_hour / (peak * utilisation * 3600)
@@ -111,17 +113,17 @@ def draw_training(
         f"{words.mass(co2)} of CO₂"
     )
     ax.legend(loc="upper left", fontsize=9.5, frameon=True, edgecolor="none", framealpha=1)
-    names = [name if name in NAMED else "" for name in known["name"]]
     label_points(
         ax,
         [*map(float, known["training_tokens"]), float(n_tokens)],
         [*map(float, known["parameters"]), float(n_parameters)],
-        [*names, ""],
+        [*known["name"], ""],
         fontsize=8.5,
     )
     said = (
         f"Scatter chart of parameters against training tokens, both logarithmic, with dotted lines "
-        f"of equal cost. A star marks {words.count(n_parameters)} parameters trained on "
+        f"of equal cost, and {len(known)} published models by name. "
+        f"A star marks {words.count(n_parameters)} parameters trained on "
         f"{words.count(n_tokens)} tokens with {gpu['name']}: {words.count(hours)} GPU-hours, "
         f"{words.dollars(money)}, {words.energy(kwh)} and {words.mass(co2)} of CO₂."
     )

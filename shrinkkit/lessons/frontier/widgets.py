@@ -23,7 +23,8 @@ from shrinkkit.lessons.frontier.drivers import draw_fit, draw_load, draw_serve
 from shrinkkit.lessons.frontier.published import load_devices, load_models
 from shrinkkit.lessons.frontier.training import draw_training
 
-BITS = (32, 16, 8, 6, 5, 4, 3, 2)
+# Rounded weights: half a bit more, for a 16-bit scale that 32 of them share.
+BITS = (32, 16, 8.5, 6.5, 5.5, 4.5, 3.5, 2.5)
 MILLIONS = (25, 66, 135, 360, 1000, 3000, 7000, 13_000, 30_000, 70_000, 175_000, 405_000)
 PARAMETERS = tuple(1_000_000 * millions for millions in MILLIONS)
 TOKENS = (1e10, 3e10, 1e11, 3e11, 1e12, 2e12, 3e12, 6e12, 1e13, 1.5e13, 3e13)
@@ -34,7 +35,7 @@ CARBON = (0.02, 0.05, 0.1, 0.2, 0.385, 0.6, 0.8)
 SHARES = tuple(round(0.05 * step, 2) for step in range(2, 21))
 FIT_MODELS = (
     "SmolLM2-135M",
-    "Qwen2.5-0.5B",
+    "Qwen3-0.6B",
     "TinyLlama",
     "phi-2",
     "LLaMA-7B",
@@ -104,7 +105,7 @@ def fit_widget() -> Explorer:
 
     parts = {
         "device": menu("device", devices, "Galaxy S24 Ultra"),
-        "bits": slider("weight bits", BITS, 4),
+        "bits": slider("weight bits", BITS, 4.5),
         "context_tokens": slider("tokens", CONTEXT, 2048, "{:,}".format),
         "usable_fraction": slider("usable part", SHARES, 0.7, "{:.0%}".format),
     }

@@ -11,7 +11,7 @@ import pytest
 from shrinkkit.errors import InputError
 from shrinkkit.figures import words
 from shrinkkit.figures.drawing import image_html
-from shrinkkit.lessons.frontier import drivers, history
+from shrinkkit.lessons.frontier import drivers, history, training
 from shrinkkit.lessons.frontier import widgets as explore
 from shrinkkit.lessons.frontier.published import load_devices, load_models
 
@@ -53,7 +53,7 @@ def test_every_control_redraws_the_picture(widget):
 def test_same_position_same_picture():
     widget = explore.load_widget()
     bits, picture = widget.parts["bits"], picture_bytes(widget)
-    bits.value = 4
+    bits.value = 4.5
     assert picture_bytes(widget) != picture
     bits.value = 16
     assert picture_bytes(widget) == picture
@@ -88,12 +88,12 @@ def test_ends_of_every_slider_draw(widget, place):
 
 
 def test_sentence_follows_the_sum():
-    """7 billion parameters: 13 GiB at 16 bits, a quarter of that at 4."""
+    """7 billion parameters: 13 GiB at 16 bits; at 4 and half a bit of scales 4.5 / 16 of that."""
     widget = explore.load_widget()
     assert "fit on 5 of 11 devices" in widget.sentence.value
-    widget.parts["bits"].value = 4  # 3.3 GiB go into 70 % of a 6 GiB phone
+    widget.parts["bits"].value = 4.5  # 3.7 GiB go into 70 % of a 6 GiB phone
     assert f"fit on {len(load_devices())} of" in widget.sentence.value
-    assert "3.26 GiB" in widget.picture.value
+    assert "3.67 GiB" in widget.picture.value
 
 
 def test_drawings_say_the_numbers_they_show():
@@ -137,6 +137,38 @@ def test_no_label_of_the_history_charts_covers_another():
         for number, box in enumerate(boxes):
             assert not box.overlaps(legend)
             assert not any(box.overlaps(other) for other in boxes[:number])
+
+
+def test_every_dot_of_the_charts_of_models_has_its_name():
+    models = load_models()
+    told = [text.get_text() for text in history.draw_growth(models).figure.axes[0].texts]
+    assert sorted(filter(None, told)) == sorted(models["name"])
+    gpu = load_devices().set_index("name", drop=False).loc["A100 80 GB"]
+    costs = {"utilisation": 0.5, "dollars_per_gpu_hour": 2, "pue": 1.1, "kg_co2_per_kwh": 0.4}
+    drawing = training.draw_training(7e9, 2e12, gpu=gpu, models=models, **costs)
+    dots = drawing.figure.axes[0].collections[0].get_offsets()
+    told = [text.get_text() for text in drawing.figure.axes[0].texts]
+    named = [name for name in told if name in set(models["name"])]
+    assert len(named) == len(dots) == len(training.SHOWN)
+
+
+def test_growth_chart_says_the_years_that_its_table_has():
+    models = load_models()
+    drawing = history.draw_growth(models[models["released"] < "2021"])
+    assert "2018 to 2020" in drawing.figure.axes[0].get_title(loc="left")
+    assert "2019 T5-11B 11 B, 2020 GPT-3 175 B. " in drawing.words
+    assert "smallest of all: TinyBERT-4 14.5 M (2019)" in drawing.words
+
+
+def test_a_logarithmic_axis_carries_dots_and_no_bars():
+    """A bar's length would say nothing there: no zero to start from."""
+    drawing = drivers.draw_load(7_000_000_000, 16, load_devices())
+    ax = drawing.figure.axes[0]
+    assert ax.get_xscale() == "log"
+    assert not ax.patches
+    dots = [line for line in ax.lines if line.get_marker() not in ("", "None")]
+    hollow = [dot for dot in dots if dot.get_markerfacecolor() == "white"]
+    assert (len(dots), len(hollow)) == (11, 6)  # 5 of 11 can load it
 
 
 def test_kept_chart_orders_tasks_and_names_both_ends():

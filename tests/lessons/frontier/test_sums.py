@@ -12,6 +12,8 @@ from shrinkkit.lessons import frontier
 from shrinkkit.lessons.frontier.published import (
     MMLU,
     gpt3_class,
+    left_out,
+    load_carbon,
     load_devices,
     load_distilbert_glue,
     load_models,
@@ -61,6 +63,12 @@ def test_decode_roofline_by_hand():
     assert frontier.decode_tokens_per_s(100, 1000, flops=50, peak_flops_per_s=100) == 2
     # and 5 of them do not
     assert frontier.decode_tokens_per_s(100, 1000, flops=5, peak_flops_per_s=100) == 10
+
+
+def test_time_to_an_answer_by_hand():
+    # 30 tokens at 60 a second: half a second; a tenth of a second there and back
+    assert frontier.answer_s(30, 60) == 0.5
+    assert frontier.answer_s(30, 60, round_trip_s=0.1) == pytest.approx(0.6)
 
 
 def test_fits_includes_the_edge():
@@ -153,6 +161,9 @@ BAD_CALLS = {
     "pue below one": lambda: frontier.training_kwh(1, 1, 0.9),
     "negative carbon": lambda: frontier.co2_kg(1, -0.1),
     "no bandwidth": lambda: frontier.decode_tokens_per_s(1, 0),
+    "no tokens": lambda: frontier.answer_s(0, 10),
+    "no speed": lambda: frontier.answer_s(1, 0),
+    "way back in time": lambda: frontier.answer_s(1, 1, -0.1),
     "no users": lambda: frontier.decode_tokens_per_s(1, 1, n_users=0),
     "peak below zero": lambda: frontier.decode_tokens_per_s(1, 1, flops=1, peak_flops_per_s=-1),
 }
@@ -232,6 +243,34 @@ def test_gpt3_class_and_record_holders():
     assert holders["name"].iloc[0] == "GPT-3"
     assert holders["parameters"].is_monotonic_decreasing
     assert holders["parameters"].min() == able["parameters"].min()
+
+
+def test_left_out_are_scores_of_other_exams_only():
+    models = load_models()
+    out = left_out(models)
+    assert {"UnifiedQA-11B", "Flan-T5-Large", "SmolLM2-135M"} <= set(out["name"])
+    assert not set(out["name"]) & set(gpt3_class(models)["name"])
+    assert out["benchmark"].str.startswith("MMLU").all()
+    assert "phi-1" not in set(out["name"])  # HumanEval
+
+
+def test_the_table_of_models_goes_on_to_2026():
+    models = load_models()
+    assert models["released"].dt.year.max() >= 2026
+    mixtures = models[models["kind"] == "mixture of experts"]
+    assert (mixtures["parameters"] > 2e11).all()
+    assert mixtures["head_dim"].isna().all()  # the sum of the KV cache is not theirs
+
+
+def test_five_cars_are_a_search_and_no_training():
+    carbon = load_carbon().set_index("name")
+    lbs, kg = carbon["co2e_lbs"], carbon["co2e_kg"]
+    car, search = "one car's life with its fuel", "Transformer-big, found by a search"
+    found = next(name for name in lbs.index if name.startswith(search))
+    assert round(lbs[found] / lbs[car]) == 5
+    assert lbs["Transformer-big, trained once"] / lbs[car] < 0.002
+    assert kg[found] == pytest.approx(284_019, rel=1e-5)  # 626,155 lbs
+    assert carbon["source"].str.contains("1906.02243").all()
 
 
 def test_distilbert_table_is_the_printed_one():

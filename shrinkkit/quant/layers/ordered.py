@@ -57,10 +57,9 @@ class OrderedLinear(QuantizedLinear):
         """
         order = group_index.argsort(stable=True)
         places = torch.arange(len(order), device=order.device)
-        if not torch.equal(group_index[order], (places // fmt.columns_per_scale(len(order))).int()):
-            raise InputError(
-                f"its columns do not belong to groups of {fmt.columns_per_scale(len(order))}."
-            )
+        size = fmt.columns_per_scale(len(order))
+        if not torch.equal(group_index[order].long(), places // size):
+            raise InputError(f"its columns do not belong to groups of {size}.")
         if torch.equal(order, places):
             return QuantizedLinear.from_integers(q, scale, zero_point, fmt, bias)
         made = cls.from_integers(q[:, order], scale, zero_point, fmt, bias)

@@ -50,8 +50,8 @@ def unpack_words(words: torch.Tensor, bits: int) -> torch.Tensor:
     >>> unpack_words(torch.tensor([[0x76543210]], dtype=torch.int32), 4).tolist()
     [[0, 1, 2, 3, 4, 5, 6, 7]]
     """
-    stream = words.contiguous().view(torch.uint8)  # [rows, n_words * 4], the lowest byte first
-    return unpack(stream, bits, words.shape[1] * WORD // bits)
+    stream = words.contiguous().view(-1).view(torch.uint8)  # the lowest byte of a word first
+    return unpack(stream.view(len(words), -1), bits, words.shape[1] * WORD // bits)
 
 
 def gptq_integers(qweight: torch.Tensor, bits: int) -> torch.Tensor:

@@ -323,7 +323,7 @@ def test_rows_that_do_not_fill_words(tmp_path: Path) -> None:
     narrow = tiny.llama(intermediate_size=48)
     folder = publish(narrow, tmp_path / "there", Writer(bits=4))
     folder.say(bits=3)
-    with pytest.raises(InputError, match="down_proj .* 32 x 48 does not fill words"):
+    with pytest.raises(InputError, match=r"down_proj .* 32 x 48 does not fill words"):
         load_model(folder.path)
 
 

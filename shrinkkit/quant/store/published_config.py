@@ -87,7 +87,7 @@ def read_config(said: Any, where: str) -> Published | None:
     layout = _layout(said, method, where)
     _refuse_beside(said, where)
     bits, group_size = said.get("bits"), said.get("group_size", -1)
-    if bits not in BITS[method] or isinstance(bits, bool):
+    if type(bits) is not int or bits not in BITS[method]:
         allowed = ", ".join(map(str, BITS[method]))
         _refuse(where, f"it says bits={bits!r}, and {method} is read with {allowed}")
     if type(group_size) is not int or (group_size < 1 and group_size != -1):

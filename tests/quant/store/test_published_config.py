@@ -77,6 +77,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "5 bits": (GPTQ | {"bits": 5}, r"bits=5, and gptq is read with 2, 3, 4, 8"),
     "8-bit AWQ": (AWQ | {"bits": 8}, "bits=8, and awq is read with 4"),
     "no bits": ({"quant_method": "gptq", "group_size": 128}, "bits=None"),
+    "bits with a point": (GPTQ | {"bits": 4.0}, r"bits=4\.0"),
     "true": (GPTQ | {"bits": True}, "bits=True"),
     "a group of 0": (GPTQ | {"group_size": 0}, "group_size=0"),
     "half a group": (GPTQ | {"group_size": 64.5}, "group_size=64.5"),

@@ -11,7 +11,17 @@ import torch
 
 from shrinkkit.errors import AssetError, InputError
 from shrinkkit.loading import load_model
-from shrinkkit.quant import QuantizedLinear, dequantize_model, load, quantize_model, save
+from shrinkkit.measure import saved_bytes
+from shrinkkit.quant import (
+    QuantizedLinear,
+    add_lora,
+    dequantize_model,
+    fuse_projections,
+    load,
+    quantize_model,
+    save,
+    tensors_of,
+)
 from shrinkkit.quant.layers.ordered import OrderedLinear
 from shrinkkit.sources.models import QUANTIZED_FILE
 from shrinkkit.surgery.fitness import compressed_by
@@ -118,6 +128,23 @@ def test_it_is_an_ordinary_model_of_ours(written, tmp_path: Path) -> None:
     )
 
 
+def test_what_the_package_does_with_packed_models(written) -> None:
+    folder = written(Writer(act_order=True))
+    model = load_model(folder.path)
+    expected = tiny.logits(model, TOKENS)
+    tensors, header = tensors_of(model)
+    assert sum(tensor.nbytes for tensor in tensors.values()) == saved_bytes(model)
+    assert header["version"] == 5  # an older reader is told that there are orders
+    fused = fuse_projections(model)  # layers with orders of their own stay apart
+    assert isinstance(fused.model.layers[0].self_attn.q_proj, OrderedLinear)
+    assert torch.equal(tiny.logits(fused, TOKENS), expected)
+    with_lora = add_lora(model, rank=2)
+    assert torch.allclose(tiny.logits(with_lora, TOKENS), expected, atol=1e-5)
+    loss = with_lora(TOKENS, labels=TOKENS).loss
+    loss.backward()
+    assert all(p.grad is not None for p in with_lora.parameters() if p.requires_grad)
+
+
 @pytest.mark.parametrize("name", ["gptq, act-order", "awq"])
 def test_it_writes_what_the_float_model_writes(written, name: str) -> None:
     folder = written(WRITERS[name])
@@ -140,6 +167,12 @@ def test_a_packed_head_beside_an_embedding(tmp_path: Path) -> None:
     folder = publish(untied, tmp_path / "there", Writer(words={"lm_head": True}), head=True)
     model = load_model(folder.path)
     assert isinstance(model.lm_head, QuantizedLinear)
+    same_as_written(model, folder)
+    assert tiny.same_tensors(load(save(model, tmp_path / "ours")), model)
+    page = json.loads((folder.path / "config.json").read_text())
+    page["tie_word_embeddings"] = True  # whatever the page says: a packed head is its own
+    (folder.path / "config.json").write_text(json.dumps(page))
+    model = load_model(folder.path)
     same_as_written(model, folder)
     assert tiny.same_tensors(load(save(model, tmp_path / "ours")), model)
 
@@ -273,6 +306,11 @@ DAMAGE = {
     "an adapter": (with_other(f"{UP}.lora_A"), InputError, r"up_proj\.lora_A beside a packed"),
     "both": (with_other(f"{UP}.weight"), InputError, r"up_proj\.weight beside a packed"),
     "a part of another model": (with_other("model.other"), InputError, "model.other, which Llama"),
+    "experts": (
+        lambda t: t.update({f"{UP}s.0.{k}": t[f"{UP}.{k}"] for k in ("qweight", "scales")}),
+        InputError,
+        r"up_projs\.0 packed, which is no linear layer of LlamaForCausalLM",
+    ),
     "packed norms": (
         lambda t: t.update({f"model.norm.{k}": t[f"{UP}.{k}"] for k in ("qweight", "scales")}),
         InputError,

@@ -1,7 +1,8 @@
 """Open a model, float or packed: the one place that knows both.
 
-A folder that `quant.save` wrote holds integers and is opened by `quant.load`; everything else
-(embedded names, folders of transformers, the hub) holds floats and is opened by transformers.
+A folder that `quant.save` wrote holds integers and is opened by `quant.load`. A folder in GPTQ or
+AWQ format, as other tools publish them, holds integers too and is opened by `load_published`.
+Everything else (embedded names, folders of transformers, the hub) is opened by transformers.
 """
 
 from __future__ import annotations
@@ -13,8 +14,18 @@ import torch
 
 from shrinkkit.errors import InputError
 from shrinkkit.quant.store.io import load
+from shrinkkit.quant.store.published_config import METHODS, published_as
+from shrinkkit.quant.store.published_folder import load_published
 from shrinkkit.sources.models import EMBEDDED, HELP, QUANTIZED_FILE, resolve
-from shrinkkit.sources.opening import auto_class, hub_options, own_memory, plain_load_errors, quiet
+from shrinkkit.sources.opening import (
+    auto_class,
+    hub_folder,
+    hub_options,
+    own_memory,
+    plain_load_errors,
+    quantized_by,
+    quiet,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -31,12 +42,13 @@ def load_model(
     name: an embedded name (`EMBEDDED`), a folder, or a hub name such as
         "TinyLlama/TinyLlama-1.1B-Chat-v1.0" or "distilbert-base-uncased".
     dtype: floating type of the weights. A folder saved by `shrinkkit.quant.save` keeps its own
-        types.
+        types; of one in GPTQ or AWQ format the integers and scales are kept, and the rest is in
+        this type.
     device: "cpu", "cuda", "cuda:1", "mps".
     Returns a transformers model: causal language model, encoder, or sequence classifier.
-    Raises InputError: unknown name (the near matches are listed), dtype or device; AssetError: an
-    embedded file is missing or damaged, or the hub cannot be reached; StorageError: no room for
-    the unpacked copy.
+    Raises InputError: unknown name (the near matches are listed), dtype or device, a variant of
+    GPTQ or AWQ that is not read here; AssetError: a file is missing or damaged, or the hub cannot
+    be reached; StorageError: no room for the unpacked copy.
     """
     _require_dtype_and_device(dtype, device)
     name, place = resolve(name)
@@ -44,6 +56,10 @@ def load_model(
         return load(place).to(device).eval()
     with plain_load_errors(name, place, HELP), quiet(place is not None):
         source, options = str(place or name), hub_options(place)
+        if place is None and quantized_by(name, **options) in METHODS:
+            place = hub_folder(name)
+        if place is not None and (how := published_as(place)) is not None:
+            return load_published(place, how, dtype).to(device)
         model = auto_class(source, **options).from_pretrained(
             source, dtype=dtype, use_safetensors=True, trust_remote_code=False, **options
         )

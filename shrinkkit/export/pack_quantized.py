@@ -25,6 +25,7 @@ import torch
 
 from shrinkkit.errors import InputError
 from shrinkkit.quant import QuantizedLinear, W8A8Linear, expand, pack
+from shrinkkit.quant.layers.ordered import OrderedLinear
 
 Scheme = tuple[int, bool, int | None]  # bits, symmetric, group_size (None: one scale a row)
 
@@ -50,7 +51,8 @@ def scheme_of(layer: QuantizedLinear, name: str = "this layer") -> Scheme:
 
     layer: a quantized layer; name: for the message of an error.
     Returns group_size None for one scale a row; else a size that divides the row.
-    Raises InputError for a code table and for a layer that rounds its activations.
+    Raises InputError for a code table, for a layer that rounds its activations, and for one whose
+    groups are not runs of columns.
 
     >>> from torch import nn
     >>> from shrinkkit.quant import int_format
@@ -62,6 +64,12 @@ def scheme_of(layer: QuantizedLinear, name: str = "this layer") -> Scheme:
         raise InputError(
             f"{name} is on the grid {fmt}, whose steps are not even; pack-quantized knows integer "
             "grids only. Quantize with int_format(4, group_size=64), or write floats with "
+            "dequantize_model(model).save_pretrained(folder)."
+        )
+    if isinstance(layer, OrderedLinear):
+        raise InputError(
+            f"{name} has groups of columns that do not lie side by side (act-order), which this "
+            "export does not write. Keep the model with save(), or write floats with "
             "dequantize_model(model).save_pretrained(folder)."
         )
     if isinstance(layer, W8A8Linear):

@@ -50,6 +50,15 @@ def hub_folder(name: str) -> Path:
     return Path(snapshot_download(name, allow_patterns=wanted, **hub_options(None)))
 
 
+def quantized_by(name: str, **options: Any) -> str | None:
+    """Return the method by which a hub checkpoint's config says it was quantized, or None."""
+    from transformers import PretrainedConfig
+
+    config, _ = PretrainedConfig.get_config_dict(name, **options)
+    said = config.get("quantization_config")
+    return str(said.get("quant_method")).lower() if isinstance(said, dict) else None
+
+
 def auto_class(source: str, **options: Any) -> Any:
     """Return transformers' class of models for the checkpoint's own architecture."""
     import transformers

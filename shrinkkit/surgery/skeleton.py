@@ -51,7 +51,7 @@ class Skeleton:
             raise InputError(f"{folder} holds a model that shrinkkit has quantized already.")
         files = TensorFiles.of_folder(folder)
         model = _on_meta(folder)
-        if is_tied(model) and _differ(model, files):
+        if is_tied(model) and head_differs(model, files):
             head = model.get_submodule(output_head(model))  # as transformers decides it, too
             head.weight = nn.Parameter(torch.empty_like(head.weight), requires_grad=False)
         names = _names(folder, model, files)
@@ -142,16 +142,25 @@ def _on_meta(folder: Path) -> nn.Module:
     return model.eval()
 
 
-def _find(model: nn.Module, name: str, files: TensorFiles) -> str | None:
-    """Return a tensor's name in the files, where checkpoints with and without a head differ."""
+def spellings(model: nn.Module, name: str) -> tuple[str, ...]:
+    """Return a name as checkpoints with and without a head spell it.
+
+    >>> spellings(nn.Linear(2, 2), "weight")
+    ('weight', 'weight', '.weight')
+    """
     prefix = f"{getattr(model, 'base_model_prefix', '')}."
-    spellings = name, name.removeprefix(prefix), prefix + name
-    return next((spelling for spelling in spellings if spelling in files), None)
+    return name, name.removeprefix(prefix), prefix + name
 
 
-def _differ(model: nn.Module, files: TensorFiles) -> bool:
+def stored_name(model: nn.Module, name: str, files: TensorFiles) -> str | None:
+    """Return a tensor's name in the files, or None where they lack it."""
+    return next((spelling for spelling in spellings(model, name) if spelling in files), None)
+
+
+def head_differs(model: nn.Module, files: TensorFiles) -> bool:
     """Tell whether a head that the config ties to the embedding has weights of its own."""
-    found = [_find(model, f"{of(model)}.weight", files) for of in (input_embedding, output_head)]
+    parts = input_embedding(model), output_head(model)
+    found = [stored_name(model, f"{part}.weight", files) for part in parts]
     return None not in found and found[0] != found[1] and not files.equal(*found)
 
 
@@ -160,7 +169,7 @@ def _names(folder: Path, model: nn.Module, files: TensorFiles) -> dict[str, str]
     tensors = model.state_dict(keep_vars=True)
     of_tensor: dict[int, str] = {}
     for name, tensor in tensors.items():  # tied tensors are one and the same
-        found = _find(model, name, files)
+        found = stored_name(model, name, files)
         if found is not None:
             of_tensor.setdefault(id(tensor), found)
     names = {name: of_tensor[id(t)] for name, t in tensors.items() if id(t) in of_tensor}

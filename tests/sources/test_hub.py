@@ -19,6 +19,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 
 from tests.processes import run_python, serve
+from tests.quant.store.publisher import Writer, publish
 
 pytestmark = pytest.mark.slow
 
@@ -67,6 +68,10 @@ corpus = read_corpus("tiny/wikitext", split="test", vocab_size=257, seq_len=8, h
 answers = {
     "corpus": [list(corpus.titles), corpus.tokenizer.decode(corpus.stream.tolist())],
     "model": [type(model).__name__, model.config._name_or_path, model.lm_head.weight.sum().item()],
+    "published": [type(load_model("tiny/gptq").lm_head).__name__, *sorted(
+        {type(m).__name__ for m in load_model("tiny/gptq").modules() if hasattr(m, "format")}
+    )],
+    "marlin": attempt(lambda: load_model("tiny/marlin")),
     "articles": [[article.title, article.text] for article in text.articles],
     "windows": list(text.evaluation(1, 4).shape),
     "column": attempt(lambda: load_text("tiny/wikitext", tokenizer, column="body")),
@@ -173,7 +178,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def downloaded(
-    tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+    tiny_checkpoint: Path, tiny_llama, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, list[object]]:
     """What a fresh process gets from the hub."""
     import pandas as pd
@@ -184,6 +189,8 @@ def downloaded(
     shutil.copytree(tiny_checkpoint, root / "models/tiny/llama")
     shutil.copytree(tiny_checkpoint, pickle, ignore=shutil.ignore_patterns("*.safetensors"))
     torch.save({}, pickle / "pytorch_model.bin")
+    publish(tiny_llama, root / "models/tiny/gptq", Writer())
+    publish(tiny_llama, root / "models/tiny/marlin", Writer(layout="marlin"))
     for config, lines in (("wikitext-2-raw-v1", LINES), ("empty", ["", ""])):
         (data / config).mkdir(parents=True)
         pd.DataFrame({"text": lines}).to_parquet(data / config / "test-00000-of-00001.parquet")
@@ -199,6 +206,13 @@ def test_a_model_is_downloaded(downloaded: dict[str, list[object]], tiny_llama) 
     kind, name, total = downloaded["model"]
     assert (kind, name) == ("LlamaForCausalLM", "tiny/llama")
     assert total == pytest.approx(tiny_llama.lm_head.weight.sum().item(), rel=1e-6)
+
+
+def test_a_published_checkpoint_is_fetched_and_opened(downloaded: dict[str, list[object]]) -> None:
+    assert downloaded["published"] == ["Linear", "QuantizedLinear"]
+    kind, message = downloaded["marlin"]
+    assert kind == "InputError"
+    assert "its layout is 'marlin'" in message
 
 
 def test_a_checkpoints_files_are_downloaded(downloaded: dict[str, list[object]]) -> None:

@@ -155,7 +155,7 @@ class QuantizedLinear(nn.Module):
     @property
     def qweight(self) -> torch.Tensor:
         """The packed weight in the kernel's layout: the name by which peft finds the device."""
-        return next(tensor for name, tensor in self._buffers.items() if name != "bias")
+        return self._buffers[self._names()[0]]
 
     @property
     def bits_per_weight(self) -> float:

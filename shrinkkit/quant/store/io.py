@@ -29,6 +29,7 @@ from shrinkkit.quant.layers.fused import generation_config_to_save, refuse_fused
 from shrinkkit.quant.layers.held import held_by, hold, place_of
 from shrinkkit.quant.layers.kernels import UNPACK
 from shrinkkit.quant.layers.linear import QuantizedLinear
+from shrinkkit.quant.layers.ordered import OrderedLinear
 from shrinkkit.quant.layers.seal import seal
 from shrinkkit.quant.ptq.activations import W8A8Linear
 from shrinkkit.sources.models import PAGE, QUANTIZED_FILE
@@ -40,6 +41,7 @@ VERSION = 1  # weights alone
 VERSION_ACTIVATIONS = 2  # some layers say how their activations are rounded
 VERSION_SCALES = 3  # some layers have scales of 8 bits or less
 VERSION_HELD = 4  # some packed weights belong to modules that are no linear layers
+VERSION_ORDERED = 5  # some layers have columns in the order of their groups
 OWN_FILES = (QUANTIZED_FILE, "config.json", "generation_config.json", PAGE)  # `save` replaces them
 ACTIVATION_KEYS = ("activations", "input_step")
 
@@ -87,6 +89,8 @@ def layer_entry(fmt: Format, shape: tuple[int, int], dtype: torch.dtype) -> dict
 
 def version_of(layers: dict[str, dict[str, Any]]) -> int:
     """Return the version of the file's format: an older reader is told, where it must be."""
+    if any(entry.get("ordered") for entry in layers.values()):
+        return VERSION_ORDERED
     if any("parameter" in entry for entry in layers.values()):
         return VERSION_HELD
     if any(entry["scale_bits"] <= 8 for entry in layers.values()):
@@ -113,8 +117,11 @@ def tensors_of(model: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str, Any
             layers[name] = layer_entry(fmt, module.shape, module.dtype)
             if isinstance(module, W8A8Linear):
                 layers[name] |= {key: getattr(module, key) for key in ACTIVATION_KEYS}
+            if isinstance(module, OrderedLinear):
+                layers[name]["ordered"] = True
+                stored["order"] = module.order
             tensors |= {f"{name}.{key}": value for key, value in stored.items()}
-            covered |= {f"{name}.{key}" for key in module._names()}
+            covered |= {f"{name}.{key}" for key in (*module._names(), "order")}
         elif isinstance(module, QuantizedEmbedding):
             tied[name] = names[id(module.source)]
     for module in model.modules():
@@ -216,10 +223,10 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
             f"{path} is damaged or is not a shrinkkit file ({type(error).__name__}: {error}). "
             f"{advice}"
         ) from None
-    if version not in range(VERSION, VERSION_HELD + 1):
+    if version not in range(VERSION, VERSION_ORDERED + 1):
         raise AssetError(
             f"{path} was written in format {version}; this shrinkkit reads formats up to "
-            f"{VERSION_HELD}. Update it."
+            f"{VERSION_ORDERED}. Update it."
         )
     if _digest(tensors) != digest:
         raise AssetError(f"{path} was changed after it was saved (its SHA-256 differs). {advice}")
@@ -287,6 +294,7 @@ def _layer_from(
     shape = entry.pop("out_features"), entry.pop("in_features")
     code = entry.pop("code")
     activations = {key: entry.pop(key) for key in ACTIVATION_KEYS if key in entry}
+    ordered = entry.pop("ordered", False)
     fmt = Format(**entry, code=tuple(code) if code else None)
     parts = {key: tensors[f"{name}.{key}"] for key in ("packed", "scale")}
     if fmt.scale_bits <= 8:
@@ -298,8 +306,9 @@ def _layer_from(
     if not fmt.symmetric:
         flat = unpack(tensors[f"{name}.zero_point"][None], fmt.bits, parts["scale"].numel())
         parts["zero_point"] = flat.view(parts["scale"].shape)
-    layer = QuantizedLinear.from_integers(
-        *UNPACK.load(parts, fmt, shape), fmt, tensors.get(f"{name}.bias")
-    )
+    made_as = OrderedLinear if ordered else QuantizedLinear
+    layer = made_as.from_integers(*UNPACK.load(parts, fmt, shape), fmt, tensors.get(f"{name}.bias"))
+    if ordered:
+        layer.in_order(tensors[f"{name}.order"])
     layer.dtype = dtype
     return W8A8Linear.from_quantized(layer, **activations) if activations else layer

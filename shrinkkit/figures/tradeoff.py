@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MARK_SIZES = (9, 9, 13, 8, 7, 11, 8, 13, 9)  # a method and the one made from it often coincide
+MARK_SIZES = (9, 9, 13, 8, 8, 11, 8, 13, 9)  # a method and the one made from it often coincide
 plain = "{:,.12g}".format  # a tick of a perplexity: 1.5, 1,000
 
 

@@ -57,6 +57,8 @@ PALETTE: tuple[Mark, ...] = (
     Mark("#1a1a1a", "X", "ooo", (0, (1, 2))),  # black
 )
 
+MORE_MARKERS = ("*", "<", "p", ">", "h", "8", "d")  # of series 7 to 13, which share those colours
+
 
 def mark(index: int) -> Mark:
     """Give the look of series number `index`; after seven the colours come round again.
@@ -68,9 +70,10 @@ def mark(index: int) -> Mark:
     turn = index // len(PALETTE)
     if turn == 0:
         return base
-    # A second turn keeps the colour and takes another series' marker, hatch and line.
+    # A second turn keeps the colour, has markers of its own, another series' hatch and line.
     other = PALETTE[(index + turn) % len(PALETTE)]
-    return Mark(base.color, other.marker, other.hatch, other.linestyle)
+    marker = MORE_MARKERS[index % len(PALETTE)] if turn == 1 else other.marker
+    return Mark(base.color, marker, other.hatch, other.linestyle)
 
 
 def course_style() -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MARK_SIZES = (10, 10, 14, 7.5, 11, 8, 9)  # a method and the one made from it often coincide
+MARK_SIZES = (9, 9, 13, 8, 8, 11, 8, 13, 9)  # a method and the one made from it often coincide
 plain = "{:,.12g}".format  # a tick of a perplexity: 1.5, 1,000
 
 
@@ -59,7 +59,7 @@ def tradeoff(
     """
     spots = list(spots)
     require_some("points", spots)
-    figure, ax = new_axes(*((8.4, 5.2) if legend else (7.6, 4.2)))
+    figure, ax = new_axes(*((8.4, 6.4) if legend else (7.6, 4.2)))
     across, up, labels, _, _ = zip(*spots, strict=True)
     names = list(dict.fromkeys(spot.series for spot in spots))
     for number, name in enumerate(names):

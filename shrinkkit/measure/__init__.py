@@ -11,6 +11,7 @@ from shrinkkit.measure.energy import Energy, measure_energy
 from shrinkkit.measure.kv import (
     cache_bytes,
     cache_bytes_at,
+    cached_losses,
     cached_perplexity,
     kv_cache_bytes_per_token,
 )

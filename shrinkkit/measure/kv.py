@@ -155,37 +155,59 @@ def cached_perplexity(
     where the keys and values of earlier tokens come from the cache, those of a token's own chunk
     excepted (see the module's first lines).
 
+    Arguments and errors as in `cached_losses`.
+    Returns a number from 1; inf when a needed token got probability 0.
+    """
+    losses = cached_losses(model, tokens, new_cache, chunk=chunk, batch_size=batch_size)
+    return perplexity_of(losses.mean().item())
+
+
+def cached_losses(
+    model: nn.Module,
+    tokens: torch.Tensor,
+    new_cache: Callable[[], Cache],
+    *,
+    chunk: int = 64,
+    batch_size: int = 4,
+) -> torch.Tensor:
+    """Give each window's mean loss of a model that reads its past through a cache.
+
+    Two caches on the same windows are compared with these, as pairs:
+    `paired_interval(times, cached_losses(..., four_bits), cached_losses(..., DynamicCache))`.
+
     model: a causal language model that takes `past_key_values`.
     tokens: [n_samples, seq_len] integer; token ids, without padding.
     new_cache: makes an empty cache; `DynamicCache` gives the reference in full precision.
     chunk: tokens a forward pass; the cache's group_size, to measure what writing would meet.
     batch_size: windows side by side.
-    Returns a number from 1; inf when a needed token got probability 0.
+    Returns [n_samples] float64; mean of -log p(token | earlier tokens) over positions 2..seq_len,
+    nats.
     Raises InputError for tokens of another shape or dtype, or outside the vocabulary.
     """
     tokens = check_tokens(tokens)
     require_int("chunk", chunk, 1)
     require_int("batch_size", batch_size, 1)
     check_vocabulary("model", model, tokens)
-    total, n_positions = 0.0, tokens.shape[0] * (tokens.shape[1] - 1)
+    found = []
     with evaluating(model):
         for batch in progress(tokens.split(batch_size), "reading through the cache"):
             batch = batch.to(device_of(model))
-            cache = new_cache()
+            cache, total = new_cache(), torch.zeros(len(batch), dtype=torch.float64)
             for start in range(0, batch.shape[1] - 1, chunk):
                 here = batch[:, start : start + chunk]
                 logits = model(here, past_key_values=cache, use_cache=True).logits
                 answers = batch[:, start + 1 : start + 1 + here.shape[1]]  # [batch, <= chunk]
-                total += _loss(logits[:, : answers.shape[1]], answers)
-    return perplexity_of(total / n_positions)
+                total += _losses(logits[:, : answers.shape[1]], answers)
+            found.append(total / (batch.shape[1] - 1))
+    return torch.cat(found)
 
 
-def _loss(logits: torch.Tensor, answers: torch.Tensor) -> float:
-    """Add up -log p(answer) over windows and positions, in float64."""
-    rows = zip(
-        logits.flatten(0, 1).split(POSITIONS), answers.flatten().split(POSITIONS), strict=True
-    )
-    return sum(
-        cross_entropy(some.float(), right, reduction="none").double().sum().item()
-        for some, right in rows
-    )
+def _losses(logits: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
+    """Add up -log p(answer) over the positions of each window, [batch] float64."""
+    total = torch.zeros(len(answers), dtype=torch.float64)
+    for window in range(len(answers)):
+        rows = zip(logits[window].split(POSITIONS), answers[window].split(POSITIONS), strict=True)
+        for some, right in rows:
+            each = cross_entropy(some.float(), right, reduction="none")  # [positions]
+            total[window] += each.double().sum().item()
+    return total

@@ -44,7 +44,7 @@ def test_colours_are_seen_on_white():
 
 def test_fourteen_series_are_all_different():
     looks = [mark(i) for i in range(14)]
-    assert len({(m.color, m.marker) for m in looks}) == 14
+    assert len({m.marker for m in looks}) == 14  # by shape alone: colours come round
     assert looks[:7] == list(PALETTE)
 
 

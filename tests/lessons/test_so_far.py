@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import pytest
 
 from shrinkkit.errors import InputError
-from shrinkkit.lessons.so_far import Point, draw_so_far, recorded_points
+from shrinkkit.lessons.so_far import LESSONS, TAUGHT, Point, draw_so_far, lesson_of, recorded_points
 from shrinkkit.measure import load_results, record
 
 
@@ -49,6 +50,58 @@ def test_points_stand_where_they_belong_and_are_named():
     assert marks["GPTQ, in a lesson"].get_markerfacecolor() == "white"
     assert [text.get_text() for text in ax.texts if text.get_text()] == ["int4", "int4"]
     assert "int2 2.00 bits, 500.00 times, beyond the figure" in drawing.words
+    assert ax.get_xlabel().endswith("beyond the figure: rounding int2 × 500")
+
+
+def test_every_recorded_method_has_a_lesson_and_the_chart_grows():
+    assert all(any(word in p.method for word in TAUGHT) for p in recorded_points())
+    expected = {
+        "rounding": "03",
+        "SmoothQuant": "04",
+        "GPTQ": "05",
+        "GPTQ, 6-bit scales": "05",
+        "AWQ, then GPTQ": "06",
+        "GPTQ, 6-bit scales, tuned": "07",
+        "mixed precision, GPTQ": "07",
+    }
+    assert {method: lesson_of(method) for method in expected} == expected
+    names = [_legend(draw_so_far(until=lesson)) for lesson in LESSONS]
+    assert names[0] == ["rounding (new)", "fp32"]
+    for before, after in pairwise(names):  # a method keeps its place, and so its mark
+        kept = [name.replace(" (new)", "") for name in before[:-1]]
+        assert after[: len(kept)] == kept
+    assert not any("(new)" in name for name in names[-1])  # lesson 08 leaves weights alone
+
+
+def test_methods_differ_by_shape_and_labels_do_not_collide():
+    figure = draw_so_far().figure
+    (ax,) = figure.axes
+    marks = [line for line in ax.get_lines() if line.get_marker() not in ("None", "")]
+    shapes = {line.get_label().split(", in a lesson")[0]: line.get_marker() for line in marks}
+    assert len(set(shapes.values())) == len(shapes) > 7
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in ax.texts if text.get_text()]
+    assert not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+
+
+def test_grids_that_no_lesson_teaches_are_left_out():
+    assert not any(p.grid.startswith(("fp8", "mxfp4")) for p in recorded_points())
+    assert any(p.grid.startswith("nf4") for p in recorded_points())
+
+
+def test_an_unknown_lesson_is_refused():
+    for lesson in ("01", "7", "09", 7):
+        with pytest.raises(InputError, match=r"until is .*one of \('03'"):
+            draw_so_far(until=lesson)
+
+
+def test_points_that_a_later_lesson_teaches_leave_nothing_to_draw():
+    with pytest.raises(InputError, match="points is empty"):
+        draw_so_far([Point("GPTQ", "int4", 4.0, 1.2)], until="04")
+
+
+def _legend(drawing) -> list[str]:
+    return [text.get_text() for text in drawing.figure.axes[0].get_legend().get_texts()]
 
 
 def test_nothing_to_draw_is_refused():

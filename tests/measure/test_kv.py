@@ -9,7 +9,15 @@ import torch
 from transformers import DynamicCache, LlamaConfig
 
 from shrinkkit.errors import InputError
-from shrinkkit.measure import cache_bytes, cache_bytes_at, cached_perplexity, kv_shape, perplexity
+from shrinkkit.measure import (
+    cache_bytes,
+    cache_bytes_at,
+    cached_losses,
+    cached_perplexity,
+    kv_shape,
+    perplexity,
+    token_scores,
+)
 from shrinkkit.quant import QuantizedKVCache
 from tests import tiny
 
@@ -32,6 +40,21 @@ def test_chunks_of_a_group_measure_what_one_by_one_would(tiny_llama, windows, bi
     in_chunks = cached_perplexity(tiny_llama, windows, new_cache, chunk=8)
     assert in_chunks == pytest.approx(one_by_one, rel=1e-4)
     assert in_chunks != pytest.approx(perplexity(tiny_llama, windows), rel=1e-4)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4])
+def test_each_windows_loss_is_that_of_the_window_alone(tiny_llama, windows, batch_size):
+    new_cache = partial(QuantizedKVCache, 4, group_size=8)
+    got = cached_losses(tiny_llama, windows, new_cache, chunk=8, batch_size=batch_size)
+    assert (got.shape, got.dtype) == ((3,), torch.float64)
+    for loss, window in zip(got, windows.split(1), strict=True):
+        alone = cached_perplexity(tiny_llama, window, new_cache, chunk=8)
+        assert loss.exp().item() == pytest.approx(alone, rel=1e-5)
+    together = cached_perplexity(tiny_llama, windows, new_cache, chunk=8, batch_size=batch_size)
+    assert got.mean().exp().item() == pytest.approx(together, rel=1e-12)
+    scores = token_scores({"model": tiny_llama}, windows)["model"].losses
+    float_cache = cached_losses(tiny_llama, windows, DynamicCache, chunk=8)
+    torch.testing.assert_close(float_cache, scores, rtol=1e-5, atol=1e-6)
 
 
 def test_bytes_by_hand(tiny_llama):

@@ -32,10 +32,10 @@ TEXTS = (1, 4, 16, 64)
 def draw_growth(
     caches: Mapping[str, Sequence[tuple[int, float]]], model_mib: float, what: str
 ) -> Drawing:
-    """Draw the size of caches over the tokens that they hold, and the size of the model.
+    """Draw the size of caches over the tokens of each text, and the size of the model.
 
-    caches: {name: [(tokens, MiB), ...]}.
-    model_mib: the model's weights in the same unit, a dashed line.
+    caches: {name: [(tokens of each text, MiB), ...]}.
+    model_mib: the model's weights in the same unit, a dotted line.
     what: the rest of the title.
     """
     require_some("caches", caches)
@@ -50,13 +50,13 @@ def draw_growth(
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
     ax.set_xticks(across, [f"{n:,}" for n in across])
-    ax.set_xlabel("tokens in the cache (logarithmic)")
+    ax.set_xlabel("tokens of each text (logarithmic)")
     ax.set_ylabel("MiB (logarithmic)")
     ax.set_title(f"The cache grows, {what}")
     ax.legend(loc="upper left", fontsize=9.5)
     return Drawing(
         figure,
-        "Line chart, both axes logarithmic, of cache size in MiB against tokens in the cache. "
+        "Line chart, both axes logarithmic, of cache size in MiB against tokens of each text. "
         f"{'; '.join(said)}. A dotted line marks the model at {model_mib:,.0f} MiB.",
     )
 
@@ -91,7 +91,7 @@ def draw_channels(keys: torch.Tensor, values: torch.Tensor, where: str) -> Drawi
 def draw_sawtooth(points: Mapping[str, Sequence[tuple[int, float]]], wanted: float) -> Drawing:
     """Draw how many times smaller each cache is than one of 16 bits, over the tokens it holds.
 
-    points: {cache: [(tokens, times smaller), ...]}; wanted: the dashed line.
+    points: {cache: [(tokens, times smaller), ...]}; wanted: the dotted line.
     """
     require_some("points", points)
     figure, ax = new_axes(7.6, 3.6)

@@ -21,6 +21,7 @@ from shrinkkit.measure import load_results
 
 MODEL = "smollm2-135m"
 TOP = 10.0  # a model that is worse than ten times fp32 would flatten the rest
+NOT_SHOWN = "Wikipedia alone"  # the same method on other text: its mark would hide its twin's
 LESSONS = ("03", "04", "05", "06", "07", "08")
 TAUGHT = {  # the lesson that explains each word of a method's name
     "rounding": "03",
@@ -69,7 +70,8 @@ def recorded_points() -> list[Point]:
     for table in ("gptq", "low_bits"):
         rows = _rows(table, model=MODEL)
         for row in rows:
-            if row["method"] not in ("", "rounding"):  # rounding stands in the first table
+            shown_already = row["method"] in ("", "rounding")  # in the first table
+            if not shown_already and not row["method"].endswith(NOT_SHOWN):
                 reference = next(r["perplexity_wikipedia"] for r in rows if r["grid"] == "fp32")
                 points.append(_point(row, row["method"], row["grid"], reference))
     for row in _rows("so_far", model=MODEL, pace="full"):

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from shrinkkit.errors import InputError
 from shrinkkit.figures.drawing import Drawing, log_ticks, new_axes, require_some
 from shrinkkit.figures.style import INK, label_points, mark
-from shrinkkit.figures.words import count
 
 
 def draw_roofline(
@@ -29,7 +28,7 @@ def draw_roofline(
 
     >>> drawing = draw_roofline({"decode": (0.5, 4e9)}, bandwidth=20e9, peak=100e9)
     >>> drawing.words.split(". ")[-1]
-    'decode does 4 G at 0.5 a byte, 40% of the roof there.'
+    'decode does 4 billion a second at 0.5 a byte, 40% of the roof.'
     """
     require_some("points", points, "{name: (operations a byte, operations a second)}")
     numbers = [bandwidth, peak, *(number for point in points.values() for number in point)]
@@ -47,21 +46,22 @@ def draw_roofline(
     ax.set_xlim(left, right)
     ax.set_ylim(min(*up, bandwidth * left) / 2, max(*up, peak) * 2.5)
     log_ticks(ax.xaxis, "{:g}".format)
-    log_ticks(ax.yaxis, count)
+    log_ticks(ax.yaxis, lambda value: f"{value / 1e9:,.12g}")
     ax.set_xlabel("operations for each byte fetched (logarithmic)")
-    ax.set_ylabel("operations a second (logarithmic)")
+    ax.set_ylabel("billion operations a second (logarithmic)")
     ax.set_title("The roofline: memory's slope, arithmetic's flat roof")
     shares = {name: speed / min(peak, bandwidth * place) for name, (place, speed) in points.items()}
     labels = [f"{name}: {share:.0%}" for name, share in shares.items()]
     label_points(ax, across, up, labels)
     said = [
-        f"{name} does {count(speed)} at {place:.3g} a byte, {shares[name]:.0%} of the roof there"
+        f"{name} does {speed / 1e9:.3g} billion a second at {place:.3g} a byte, "
+        f"{shares[name]:.0%} of the roof"
         for name, (place, speed) in points.items()
     ]
     return Drawing(
         figure,
         "Roofline chart, both axes logarithmic, of operations a second against operations for each "
-        f"byte fetched. A line rises with memory's {count(bandwidth)} bytes a second up to "
-        f"{bend:.3g} operations a byte and is flat from there on, at {count(peak)} operations a "
+        f"byte fetched. A line rises with memory's {bandwidth / 1e9:.3g} GB/s up to {bend:.3g} "
+        f"operations a byte and is flat from there on, at {peak / 1e9:.3g} billion operations a "
         f"second. {'. '.join(said)}.",
     )

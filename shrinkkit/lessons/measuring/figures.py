@@ -51,7 +51,7 @@ def draw_roofline(
     ax.set_ylabel("billion operations a second (logarithmic)")
     ax.set_title("The roofline: memory's slope, arithmetic's flat roof")
     shares = {name: speed / min(peak, bandwidth * place) for name, (place, speed) in points.items()}
-    labels = [f"{name}: {share:.0%}" for name, share in shares.items()]
+    labels = [f"{name}: {share:.0%} of the roof" for name, share in shares.items()]
     label_points(ax, across, up, labels)
     said = [
         f"{name} does {speed / 1e9:.3g} billion a second at {place:.3g} a byte, "

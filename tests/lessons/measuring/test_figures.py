@@ -22,7 +22,8 @@ def test_the_roof_rises_with_bandwidth_and_ends_at_the_peak():
 def test_shares_are_of_the_roof_above_each_point():
     drawing = draw_roofline(POINTS, bandwidth=20e9, peak=100e9)
     written = [text.get_text() for text in drawing.figure.axes[0].texts]
-    assert {"decode: 50%", "prefill: 60%"} <= set(written)  # of 10e9 by memory, 100e9 by arithmetic
+    # memory allows 0.5 * 20e9 = 10e9, arithmetic 100e9
+    assert {"decode: 50% of the roof", "prefill: 60% of the roof"} <= set(written)
     assert "decode does 5 billion a second at 0.5 a byte, 50% of the roof" in drawing.words
     assert "up to 5 operations a byte" in drawing.words
 

@@ -26,7 +26,7 @@ test: env ## everything: style, unit tests, every lesson, every exercise, a real
 check: env ## style and all tests but the slow ones, in two minutes
 	@$(STYLE) && $(PYTEST) -m "not slow"
 
-notebooks: env ## run every lesson in order and save its outputs (not made by hand: minutes)
+notebooks: env ## run every lesson and page in order and save its outputs (not by hand: minutes)
 	@$(PY) tools/run_notebooks.py --save
 
 release: env ## make the students' exercises from the solutions; REPO=owner/name stamps a fork

@@ -1,10 +1,12 @@
-"""Execute lessons from top to bottom, and save them clean.
+"""Execute lessons and pages from top to bottom, and save them clean.
 
-    python tools/run_notebooks.py                        every lesson, at full pace, nothing saved
+    python tools/run_notebooks.py                        all of them, at full pace, nothing saved
     python tools/run_notebooks.py --save                 ... and the outputs written back
     python tools/run_notebooks.py --pace quick 00 03     some lessons, by number or by file
+    python tools/run_notebooks.py anatomy                a page, by name
 
-Each lesson gets a fresh kernel and runs in the folder it lies in, as JupyterLab does it. A saved
+Lessons have a number and an order; pages, in notebooks/pages, explain one thing that lessons link
+to. Each gets a fresh kernel and runs in the folder it lies in, as JupyterLab does it. A saved
 notebook holds what a reader should see and what a diff should show, nothing else: see `clean`.
 It replaces the old one in one step, and only if every cell ran.
 """
@@ -55,6 +57,11 @@ class Run:
 def lessons() -> list[Path]:
     """Return the lessons in reading order."""
     return sorted(LESSONS.glob("[0-9][0-9]_*.ipynb"))
+
+
+def pages() -> list[Path]:
+    """Return the pages that stand beside the lessons, by name."""
+    return sorted((LESSONS / "pages").glob("*.ipynb"))
 
 
 def run(
@@ -177,30 +184,31 @@ def save(run: Run) -> None:
         temporary.write_text(nbformat.writes(clean(run.notebook)) + "\n", encoding="utf-8")
 
 
-def _chosen(words: Sequence[str]) -> list[Path]:
-    """Return the lessons named by number, by name, or by path; all of them when none is named."""
+def chosen(words: Sequence[str]) -> list[Path]:
+    """Return what is named by number, by name, or by path; everything when nothing is named."""
+    everything = lessons() + pages()
     if not words:
-        return lessons()
-    chosen = []
+        return everything
+    paths = []
     for word in words:
         found = [Path(word)] if Path(word).is_file() else []
-        found = found or [path for path in lessons() if path.name.startswith(Path(word).name)]
+        found = found or [path for path in everything if path.name.startswith(Path(word).name)]
         if not found:
-            names = ", ".join(path.name for path in lessons())
-            sys.exit(f"No lesson is called {word!r}. There are: {names}")
-        chosen += [path.resolve() for path in found]
-    return chosen
+            names = ", ".join(path.name for path in everything)
+            sys.exit(f"No lesson or page is called {word!r}. There are: {names}")
+        paths += [path.resolve() for path in found]
+    return paths
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("notebooks", nargs="*", help="number, name or path; default: all lessons")
+    parser.add_argument("notebooks", nargs="*", help="number, name or path; default: all")
     parser.add_argument("--pace", choices=("full", "quick"), default="full")
     parser.add_argument("--save", action="store_true", help="write the outputs back, clean")
     parser.add_argument("--timeout", type=int, default=600, help="seconds that one cell may take")
     options = parser.parse_args()
     total, failed = 0.0, []
-    for path in _chosen(options.notebooks):
+    for path in chosen(options.notebooks):
         print(f"{path.name:44}", end="", flush=True)
         try:
             done = run(path, pace=options.pace, timeout_s=options.timeout)

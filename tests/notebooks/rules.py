@@ -1,7 +1,8 @@
-"""The shape of a lesson, as rules: each takes a notebook and says what is wrong with it.
+"""The shape of a lesson or a page, as rules: each takes one and says what is wrong.
 
 A rule returns a list of complaints, each naming the cell (counted from 1), and an empty list when
-there are none. They are in DESIGN.md's words; the numbers stand here, once.
+there are none. They are in DESIGN.md's words; the numbers stand here, once. A notebook's name is
+its path within notebooks/: a page's begins with "pages/".
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ WORDS, WORDS_OF_FIRST = (1200, 2000), (800, 2000)
 CELLS, CELLS_OF_FIRST = (40, 70), (20, 70)
 MIN_ALT_CHARACTERS = 15
 FIRST = "00_start_here.ipynb"
+WORDS_OF_PAGE, CELLS_OF_PAGE = (300, 1600), (10, 30)
 # Full pace is to take three minutes on two quiet cores; quick pace a fraction of it, and not
 # more than this on busy ones.
 QUICK_LIMIT_S = 300
+PAGE_LIMIT_S = 120  # likewise, of some 20 seconds
 
 FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 HEADING = re.compile(r"^(#{1,6})\s+(.+)$", re.MULTILINE)
@@ -31,6 +34,8 @@ MARKDOWN_IMAGE = re.compile(r"!\[([^\]]*)\]\([^)]*\)")
 HTML_IMAGE = re.compile(r"<img\b[^>]*>", re.IGNORECASE)
 HTML_ALT = re.compile(r"\balt\s*=\s*([\"'])(?P<alt>.*?)\1", re.IGNORECASE | re.DOTALL)
 URL = re.compile(r"https?://\S+")
+COLAB = re.compile(r"\(https://colab\.research\.google\.com(/[^)]*\))")
+LESSONS_OWN = re.compile(r"\b(record|check)\(")
 
 
 def _cells(notebook: NotebookNode, kind: str) -> list[tuple[int, NotebookNode]]:
@@ -40,6 +45,11 @@ def _cells(notebook: NotebookNode, kind: str) -> list[tuple[int, NotebookNode]]:
 def _between(what: str, n: int, bounds: tuple[int, int]) -> list[str]:
     low, high = bounds
     return [] if low <= n <= high else [f"{n} {what}, where {low} to {high} are wanted"]
+
+
+def is_page(name: str) -> bool:
+    """Say whether a notebook is a page beside the lessons."""
+    return name.startswith("pages/")
 
 
 def headings(notebook: NotebookNode, name: str) -> list[str]:
@@ -74,13 +84,17 @@ def code_cells(notebook: NotebookNode, name: str) -> list[str]:
 
 
 def length(notebook: NotebookNode, name: str) -> list[str]:
-    """As many cells, and as many words of prose, as DESIGN.md gives a lesson."""
-    first = name == FIRST
+    """As many cells, and as many words of prose, as a lesson has, or a page."""
+    words, n_cells = WORDS, CELLS
+    if name == FIRST:
+        words, n_cells = WORDS_OF_FIRST, CELLS_OF_FIRST
+    if is_page(name):
+        words, n_cells = WORDS_OF_PAGE, CELLS_OF_PAGE
     prose = "\n".join(cell.source for _, cell in _cells(notebook, "markdown"))
     n_words = len(URL.sub("", FENCE.sub("", prose)).split())
     return [
-        *_between("words of prose", n_words, WORDS_OF_FIRST if first else WORDS),
-        *_between("cells", len(notebook.cells), CELLS_OF_FIRST if first else CELLS),
+        *_between("words of prose", n_words, words),
+        *_between("cells", len(notebook.cells), n_cells),
     ]
 
 
@@ -134,6 +148,23 @@ def set_up(notebook: NotebookNode, name: str) -> list[str]:
     return [f"the first code cell is not the set-up cell, which reads:\n{wanted}"]
 
 
+def colab(notebook: NotebookNode, name: str) -> list[str]:
+    """The link in the first cell opens this very notebook, in this repository."""
+    wanted = f"/github/{current_repo(ROOT)}/blob/main/notebooks/{name})"
+    found = COLAB.findall(notebook.cells[0].source)
+    return [] if found == [wanted] else [f"the link to Colab is {found}, not {wanted!r}"]
+
+
+def apart(notebook: NotebookNode, name: str) -> list[str]:
+    """A page explains; it neither records results nor grades an exercise."""
+    code = _cells(notebook, "code") if is_page(name) else []
+    return [
+        f"cell {i}: a page does not call {call[1]}"
+        for i, cell in code
+        for call in LESSONS_OWN.finditer(cell.source)
+    ]
+
+
 def set_up_cell() -> str:
     """Return the set-up cell, with the repository's owner/name from pyproject.toml."""
     repo = current_repo(ROOT)
@@ -153,4 +184,6 @@ RULES: tuple[Callable[[NotebookNode, str], list[str]], ...] = (
     outputs,
     images,
     set_up,
+    colab,
+    apart,
 )

@@ -12,6 +12,7 @@ from tests.processes import ROOT
 from tools import release
 
 NAME = "03_quantization"
+PAGE = "notebooks/pages/anatomy.ipynb"
 PYPROJECT = """[project]
 name = "shrinkkit"
 repo = "not/this"
@@ -34,13 +35,15 @@ https://github.com/old-owner/old.name/issues and https://github.com/old-owner/ol
 
 @pytest.fixture
 def course(tmp_path: Path) -> Path:
-    """A course of one lesson with exercises, published by someone else."""
+    """A course of one page and one lesson's exercises, published by someone else."""
     (tmp_path / "pyproject.toml").write_text(PYPROJECT, encoding="utf-8")
     (tmp_path / "README.md").write_text(README, encoding="utf-8")
     shutil.copy(ROOT / "nbgrader_config.py", tmp_path)
     folder = tmp_path / "notebooks" / "solutions" / NAME
     folder.mkdir(parents=True)
     shutil.copy(ROOT / "notebooks" / "solutions" / NAME / f"{NAME}.ipynb", folder)
+    (tmp_path / PAGE).parent.mkdir()
+    shutil.copy(ROOT / PAGE, tmp_path / PAGE)
     (folder / "hint.txt").write_text("a file that goes with the notebook", encoding="utf-8")
     return tmp_path
 
@@ -73,8 +76,9 @@ def test_release_stamps_generates_and_is_idempotent(course: Path) -> None:
     assert "https://github.com/me/my.fork/issues" in readme
     assert "old-owner/old.name-extras" in readme
     assert "/github/me/my.fork/blob/main/n.ipynb" in readme
-    for kind in ("solutions", "exercises"):
-        text = after[f"notebooks/{kind}/{NAME}/{NAME}.ipynb"].decode()
+    exercises = [f"notebooks/{kind}/{NAME}/{NAME}.ipynb" for kind in ("solutions", "exercises")]
+    for name in (*exercises, PAGE):
+        text = after[name].decode()
         assert text.count("colab.research.google.com/github/me/my.fork/blob/main/") == 1
         assert text.count('git+https://github.com/me/my.fork\\"') == 1
         assert "shrinkkit/shrinkkit" not in text

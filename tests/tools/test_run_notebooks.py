@@ -1,4 +1,4 @@
-"""tools/run_notebooks.py: what it stores, and what it says when a cell fails."""
+"""tools/run_notebooks.py: what it runs and stores, and what it says when a cell fails."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from nbformat import NotebookNode
 
-from tools.run_notebooks import LessonFailed, Run, clean, run, save
+from tools.run_notebooks import LESSONS, LessonFailed, Run, chosen, clean, lessons, pages, run, save
 
 new = nbformat.v4
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -90,6 +90,30 @@ def test_widget_views_go_and_figures_stay() -> None:
     )
     widget = shown({WIDGET: {"model_id": "1"}, "text/plain": "IntSlider()"})
     assert cleaned_outputs(widget, figure) == [figure]
+
+
+def test_lessons_run_in_order_and_pages_after_them() -> None:
+    assert chosen([]) == lessons() + pages()
+    assert LESSONS / "pages" / "anatomy.ipynb" in pages()
+    assert not set(lessons()) & set(pages())
+
+
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [
+        pytest.param("02", "02_measuring.ipynb", id="number"),
+        pytest.param("02_measuring.ipynb", "02_measuring.ipynb", id="name"),
+        pytest.param("anatomy", "pages/anatomy.ipynb", id="page"),
+        pytest.param(str(LESSONS / "pages" / "anatomy.ipynb"), "pages/anatomy.ipynb", id="path"),
+    ],
+)
+def test_notebooks_are_chosen_by(word: str, name: str) -> None:
+    assert chosen([word]) == [LESSONS / name]
+
+
+def test_what_is_not_there_cannot_be_chosen() -> None:
+    with pytest.raises(SystemExit, match=r"No lesson or page is called '99'.*anatomy\.ipynb"):
+        chosen(["99"])
 
 
 def test_save_replaces_the_file_with_the_clean_notebook(tmp_path: Path) -> None:

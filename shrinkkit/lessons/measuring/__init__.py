@@ -1,3 +1,5 @@
-"""Lesson 02's room: a model's whole footprint, and the judges of its exercises."""
+"""Lesson 02's room: a model's whole footprint, its roofline, and the judges of its exercises."""
 
+from shrinkkit.lessons.measuring.figures import draw_roofline
 from shrinkkit.lessons.measuring.process import footprint
+from shrinkkit.lessons.measuring.questions import right_answers

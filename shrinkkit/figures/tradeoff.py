@@ -148,24 +148,35 @@ def draw_cost(
     )
 
 
-def draw_sweep(points: Mapping[str, tuple[float, float]], reference: float) -> Drawing:
+def draw_sweep(
+    points: Mapping[str, tuple[float, float]], reference: float, top: float | None = None
+) -> Drawing:
     """Draw perplexity, on a logarithmic scale, against bits per weight, joined in order.
 
     points: {label: (bits per weight, perplexity)}.
+    top: points above this perplexity would flatten the rest; they are named in title and words
+        only. None draws all.
+    Raises InputError when no point is left to draw.
     """
+    beyond = {name: spot for name, spot in points.items() if top is not None and spot[1] > top}
+    aside = ", ".join(f"{name} {_short(value)}" for name, (_, value) in beyond.items())
     figure, _ = tradeoff(
-        (Spot(bits, value, label) for label, (bits, value) in points.items()),
-        title=f"What each bit buys (dashed: fp32, {_short(reference)})",
+        (Spot(*spot, label) for label, spot in points.items() if label not in beyond),
+        title=f"What each bit buys (dashed: fp32, {_short(reference)})"
+        + (f"\nfar above: {aside}" if aside else ""),
         xlabel="bits per weight, scales and zero points counted",
         ylabel="perplexity (logarithmic)",
         reference=reference,
         joined=True,
     )
-    listed = ", ".join(f"{label} {_short(value)}" for label, (_, value) in points.items())
+    listed = ", ".join(
+        f"{label} {_short(value)}" for label, (_, value) in points.items() if label not in beyond
+    )
     return Drawing(
         figure,
         "Line chart of perplexity, logarithmic, against bits per weight. "
-        f"{listed}. A dashed line marks fp32 at {_short(reference)}.",
+        f"{listed}. A dashed line marks fp32 at {_short(reference)}."
+        + (f" Far above and not drawn: {aside}." if aside else ""),
     )
 
 

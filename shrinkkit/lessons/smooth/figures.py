@@ -90,12 +90,11 @@ def draw_smoothing(x: torch.Tensor, weight: torch.Tensor, alpha: float) -> Drawi
     figure, ax = new_axes(7.6, 3.2)
     figure.set_layout_engine("constrained")  # one size for every slider position: nothing jumps
     for shift, values, number, name in (
-        (-0.2, x_max / s, 0, "activations / s"),
-        (0.2, w_max * s, 1, "weight columns · s"),
-    ):
+        (-0.12, x_max / s, 0, "activations / s"),
+        (0.12, w_max * s, 1, "weight columns · s"),
+    ):  # marks, not bars: a logarithmic axis has no zero for a bar to start from
         look = mark(number)
-        ax.bar(places + shift, values, 0.4, color=look.color, hatch=look.hatch, label=name,
-               edgecolor="white")  # fmt: skip
+        ax.plot(places + shift, values, look.marker, color=look.color, label=name)
     ax.set_yscale("log")
     ax.set_ylim(0.03, 300)
     log_ticks(ax.yaxis)
@@ -108,7 +107,7 @@ def draw_smoothing(x: torch.Tensor, weight: torch.Tensor, alpha: float) -> Drawi
     ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, borderaxespad=0.1)
     return Drawing(
         figure,
-        f"Two bars for each of {len(s)} input channels, logarithmic: the largest activation "
+        f"Two marks for each of {len(s)} input channels, logarithmic: the largest activation "
         f"divided by s, from {(x_max / s).min():.2g} to {(x_max / s).max():.3g}, and the largest "
         f"weight times s, from {(w_max * s).min():.2g} to {(w_max * s).max():.3g}. At alpha "
         f"{alpha:g} the output, both sides rounded to int8, is off by {error:.2%}.",

@@ -73,6 +73,17 @@ def test_sweep_joins_its_points():
     assert "8 bits 20.1, 2 bits 25,000" in drawing.words
 
 
+def test_sweep_names_what_lies_beyond_the_top_and_does_not_draw_it():
+    points = {"8 bits": (8.4, 20.1), "3 bits": (3.3, 70.0), "2 bits": (2.3, 25000.0)}
+    drawing = draw_sweep(points, 20.0, top=200.0)
+    ax = drawing.figure.axes[0]
+    assert list(ax.lines[0].get_ydata()) == [20.1, 70.0]
+    assert ax.get_ylim()[1] < 200.0
+    assert annotations(drawing) == ["8 bits", "3 bits"]
+    assert ax.get_title(loc="left").endswith("far above: 2 bits 25,000")
+    assert drawing.words.endswith("Far above and not drawn: 2 bits 25,000.")
+
+
 @pytest.mark.parametrize(
     "draw",
     [
@@ -80,8 +91,9 @@ def test_sweep_joins_its_points():
         lambda: draw_ways({}, "Nothing"),
         lambda: draw_bounds({}),
         lambda: draw_sweep({}, 1.0),
+        lambda: draw_sweep({"2 bits": (2.3, 900.0)}, 1.0, top=10.0),
     ],
-    ids=["cost", "ways", "bounds", "sweep"],
+    ids=["cost", "ways", "bounds", "sweep", "all_beyond"],
 )
 def test_nothing_to_draw_is_said(draw):
     with pytest.raises(InputError, match="is empty"):

@@ -46,7 +46,7 @@ def draw_ranked(sizes: Mapping[str, torch.Tensor], title: str) -> Drawing:
         top = max(1, round(len(ranked) / 100))
         said.append(
             f"{name}: the largest is {ranked[0]:.3g} times the median, the first one per cent "
-            f"({top}) reach down to {ranked[top - 1]:.3g} times"
+            f"({top}) reach down to {ranked[top - 1]:.3g} times, the last is {ranked[-1]:.3g} times"
         )
     ax.axvline(len(ranked) / 100, color=INK, linestyle=":", marker="", linewidth=1.2)
     ax.set_xscale("log")
@@ -75,18 +75,31 @@ def sample_layer(size: float = 10.0) -> tuple[torch.Tensor, torch.Tensor]:
     return x, torch.randn(8, 12, generator=generator)
 
 
+def _error_of(weight: torch.Tensor, scale: float) -> torch.Tensor:
+    """Return how far a weight [out, in] is off when its large column is scaled by `scale`."""
+    s = torch.ones(weight.shape[1])
+    s[LARGE] = scale
+    return fake_quantize(weight * s, GRID) / s - weight
+
+
+def _parts(x: torch.Tensor, off: torch.Tensor) -> torch.Tensor:
+    """Return rms error of its weights times rms size of its input, of each channel [in]."""
+    return off.pow(2).mean(dim=0).sqrt() * x.pow(2).mean(dim=0).sqrt()
+
+
 def draw_scaling(scale: float, size: float = 10.0) -> Drawing:
     """Draw what each channel adds to the output error when one channel's weights are scaled.
+
+    The y axis depends on size alone, so that figures of several scales can be compared.
 
     scale: what the large channel's column is multiplied by before rounding to 3 bits.
     size: how many times larger that channel's input is.
     Returns the figure and its words, which end with the error of the output.
     """
     x, weight = sample_layer(size)
-    s = torch.ones(weight.shape[1])
-    s[LARGE] = scale
-    off = fake_quantize(weight * s, GRID) / s - weight  # [out, in]
-    parts = off.pow(2).mean(dim=0).sqrt() * x.pow(2).mean(dim=0).sqrt()  # [in]
+    off = _error_of(weight, scale)
+    parts = _parts(x, off)
+    highest = max(_parts(x, _error_of(weight, s)).max().item() for s in {scale, *SCALES})
     error = ((x @ off.T).norm() / (x @ weight.T).norm()).item()
     figure, ax = new_axes(7.4, 3.4)
     figure.set_layout_engine("constrained")  # one size for every slider position: nothing jumps
@@ -95,7 +108,7 @@ def draw_scaling(scale: float, size: float = 10.0) -> Drawing:
         places = [i for i in range(len(parts)) if (i == LARGE) is chosen]
         ax.bar(places, parts[places], 0.7, color=look.color, hatch=look.hatch, edgecolor="white",
                label="the large channel" if chosen else "other channels")  # fmt: skip
-    ax.set_ylim(0, 1.15 * max(parts.max().item(), 0.5))
+    ax.set_ylim(0, 1.08 * highest)
     ax.set_xticks(range(len(parts)))
     ax.grid(visible=False, axis="x")
     ax.set_xlabel("input channel")

@@ -39,19 +39,27 @@ def left_of_an_error(x: torch.Tensor, damping: float = 1e-3) -> torch.Tensor:
 def draw_related(x: torch.Tensor, title: str) -> Drawing:
     """Draw the two inputs that go together most, and how far all inputs stand in for each other.
 
+    Two inputs go together as far as the one is a multiple of the other, so the pair is the one with
+    the largest cosine a·b / (|a| |b|), as the Hessian has it: means are not taken off.
+
     x: [n_tokens, in_features].
     """
     x = x.detach().float().cpu()
-    related = torch.corrcoef(x.T).nan_to_num(0.0).fill_diagonal_(0.0)
-    a, b = divmod(related.abs().argmax().item(), x.shape[1])
+    products = x.T @ x
+    size = products.diagonal().sqrt()
+    cosines = (products / (size[:, None] * size)).nan_to_num(0.0).fill_diagonal_(0.0)
+    a, b = divmod(cosines.abs().argmax().item(), x.shape[1])
     left_over = left_of_an_error(x)
     figure, (left, right) = new_axes(8.4, 3.4, 1, 2)
     look = mark(0)
     left.plot(x[:, a], x[:, b], look.marker, color=look.color, markersize=3, linestyle="",
               alpha=0.5)  # fmt: skip
+    slope = (products[a, b] / products[a, a]).item()  # of the multiple that comes closest
+    left.axline((0, 0), slope=slope, color=INK, linestyle=":", marker="", linewidth=1.4)
+    left.plot([0], [0], "+", color=INK, markersize=9)
     left.set_xlabel(f"input {a}")
     left.set_ylabel(f"input {b}")
-    left.set_title(f"Two inputs, correlation {related[a, b]:.2f}", fontsize=11)
+    left.set_title(f"Two inputs, cosine {cosines[a, b]:.2f}", fontsize=11)
     right.hist(left_over.numpy(), bins=40, range=(0, 1), color=mark(1).color)
     right.set_xlabel("left of an error, if all others answer")
     right.set_ylabel("inputs")
@@ -60,8 +68,9 @@ def draw_related(x: torch.Tensor, title: str) -> Drawing:
     figure.subplots_adjust(wspace=0.34, top=0.8)
     return Drawing(
         figure,
-        f"{title}. Left, a scatter chart of inputs {a} and {b} over {len(x):,} tokens, correlation "
-        f"{related[a, b]:.2f}. Right, a histogram over {x.shape[1]} inputs of the share of a "
+        f"{title}. Left, a scatter chart of inputs {a} and {b} over {len(x):,} tokens, cosine "
+        f"{cosines[a, b]:.2f}, around a dotted line through the origin, where {b} is "
+        f"{slope:.2f} times {a}. Right, a histogram over {x.shape[1]} inputs of the share of a "
         f"weight's error that is left once all other weights have answered: "
         f"{left_over.min():.0%} to {left_over.max():.0%}, median {left_over.median():.0%}.",
     )

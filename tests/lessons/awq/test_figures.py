@@ -21,6 +21,7 @@ def test_ranked_sizes_fall_and_are_told_by_their_median():
     drawn = drawing.figure.axes[0].get_lines()[0].get_ydata().tolist()
     assert drawn == [20.0, 2.0, 1.0, 1.0, 0.5]
     assert "the largest is 20 times the median" in drawing.words
+    assert "the last is 0.5 times" in drawing.words
 
 
 def error_in(words: str) -> float:
@@ -31,6 +32,12 @@ def test_the_right_scale_lies_in_the_middle():
     small, right, large = (error_in(draw_scaling(s, size=10.0).words) for s in (1.0, 2.5, 12.0))
     assert right < small / 2
     assert right < large / 2
+
+
+def test_two_scales_share_an_axis_that_holds_both():
+    before, after = (draw_scaling(scale).figure.axes[0] for scale in (1.0, 2.5))
+    assert before.get_ylim() == after.get_ylim()
+    assert before.get_ylim()[1] > max(bar.get_height() for bar in before.patches + after.patches)
 
 
 def test_the_error_is_that_of_torchs_rounding():

@@ -26,12 +26,14 @@ def test_what_is_left_is_the_residual_of_a_regression_on_the_others():
 
 
 def test_the_pair_that_goes_together_most_is_drawn():
-    x = torch.randn(50, 8, generator=torch.Generator().manual_seed(2)) + 3
-    x[:, 6] = 5 - 2 * x[:, 3]
+    x = torch.randn(50, 8, generator=torch.Generator().manual_seed(2)) + 1
+    x[:, 6] = -2 * x[:, 3]
+    x[:, 5] = 9 - 2 * x[:, 1]  # correlated fully, but no multiple: an error cannot be undone
     drawing = draw_related(x, "Inputs")
-    assert "inputs 3 and 6 over 50 tokens, correlation -1.00" in drawing.words
-    (dots,) = drawing.figure.axes[0].get_lines()
-    assert dots.get_ydata() == pytest.approx(5 - 2 * dots.get_xdata(), abs=1e-5)
+    assert "inputs 3 and 6 over 50 tokens, cosine -1.00" in drawing.words
+    assert "where 6 is -2.00 times 3" in drawing.words
+    dots = drawing.figure.axes[0].get_lines()[0]
+    assert dots.get_ydata() == pytest.approx(-2 * dots.get_xdata(), abs=1e-5)
 
 
 @pytest.mark.parametrize(

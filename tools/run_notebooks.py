@@ -213,8 +213,8 @@ def main() -> None:
         try:
             done = run(path, pace=options.pace, timeout_s=options.timeout)
         except LessonFailed as error:
-            print("  FAILED", flush=True)
-            failed.append(str(error))
+            print(f"  FAILED\n{error}\n", flush=True)
+            failed.append(path.name)
             continue
         if options.save:
             save(done)
@@ -222,7 +222,7 @@ def main() -> None:
         print(f"{done.seconds:8.1f} s{'   saved' if options.save else ''}", flush=True)
     print(f"{'total, ' + options.pace + ' pace':44}{total:8.1f} s")
     if failed:
-        sys.exit("\n" + "\n\n".join(failed))
+        sys.exit(f"{len(failed)} failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

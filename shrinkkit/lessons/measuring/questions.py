@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from shrinkkit.measure.analogies import choose_candidates
+from shrinkkit.measure.tasks.analogies import choose_candidates
 
 if TYPE_CHECKING:
     from shrinkkit.sources.tasks import AnalogyQuestion

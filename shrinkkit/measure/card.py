@@ -99,6 +99,7 @@ class ScoreCard:
         looks = {
             "caption": {"caption-side": "bottom", "text-align": "left"},
             "th, td": {"text-align": "right", "vertical-align": "top"},
+            "td": {"white-space": "nowrap"},
             "th.row_heading, th.index_name": names,
         }
         reference = escape(str(self.frame["model"].iloc[0]))

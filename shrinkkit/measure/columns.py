@@ -165,7 +165,7 @@ TABLES: dict[str, tuple[Column, ...]] = {
         Column("cosine_to_fp32", "cosine", ".4f"),
         Column("latency_speed_vs_fp32", "sentence x fp32", ".2f"),
     ),
-    "side_by_side": (_GRID, _METHOD, _VERSION, _BITS, *_JUDGED, _SECONDS, _WHY_NOT),
+    "side_by_side": (_GRID, _METHOD, _VERSION, _BITS, *TEXTS, _SECONDS, _WHY_NOT),
     "streaming": (
         Column("run", "run"),
         Column("n_layers", "layers", detail=True),

@@ -17,6 +17,8 @@ from shrinkkit.quant.layers.linear import QuantizedLinear
 from tools import families
 from tools.tiny_families import family, tokens_of
 
+pytestmark = pytest.mark.slow  # 42 families, every verb: some 20 s
+
 DECODERS = [
     *("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi", "phi3"),
     *("gpt2", "gptj", "gpt_neo", "gpt_neox", "gpt_bigcode", "opt", "bloom", "falcon", "mpt"),

@@ -14,6 +14,7 @@ from shrinkkit.measure import (
 )
 from shrinkkit.sources.models import load_tokenizer
 from shrinkkit.sources.tasks import load_task
+from shrinkkit.surgery.parts import output_head
 from shrinkkit.train.finetune import finetune
 
 TASKS = ("sentiment", "topics")
@@ -32,7 +33,7 @@ def run(model: str, task_name: str, out: str, echo: Any, **settings: Any) -> Non
 
     task = load_task(require_choice("task", task_name, TASKS))
     encoder, tokenizer = load_model(model), load_tokenizer(model)
-    if getattr(encoder, "get_output_embeddings", lambda: None)() is not None:
+    if output_head(encoder) is not None:
         raise InputError(f"{model} is a language model: give an encoder, such as minilm-l6.")
     tuned = finetune(encoder, tokenizer, task, **settings)
     for row in tuned.epochs:

@@ -34,7 +34,7 @@ from shrinkkit.measure.card import ScoreCard
 from shrinkkit.measure.energy import measure_energy
 from shrinkkit.measure.memory import peak_rss
 from shrinkkit.measure.paired import times
-from shrinkkit.measure.quality import token_scores
+from shrinkkit.measure.quality import TokenScores, token_scores
 from shrinkkit.measure.speed import (
     decode_speed_paired,
     prefill_speed_paired,
@@ -44,7 +44,13 @@ from shrinkkit.measure.speed import (
 from shrinkkit.measure.tasks.judging import Judged, beside, judge, judge_rival, reads_text
 from shrinkkit.measure.tasks.rivals import TFIDF
 from shrinkkit.measure.timing import Rate, Timing, time_paired
-from shrinkkit.surgery.running import check_tokens, device_of, evaluating, progress
+from shrinkkit.surgery.parts import output_head
+from shrinkkit.surgery.running import (
+    check_tokens,
+    device_of,
+    evaluating,
+    progress,
+)
 
 if TYPE_CHECKING:
     from shrinkkit.sources.tasks import Task
@@ -89,7 +95,7 @@ def scorecard(
     for name in chosen:
         require_choice("measures", name, MEASURES)
     require_int("repeats", repeats, 1)
-    writes = all(callable(getattr(m, "generate", None)) and _predicts(m) for m in models.values())
+    writes = all(map(_writes, models.values()))
     rows: dict[str, dict[str, Any]] = {name: {"model": name} for name in models}
     rival: dict[str, dict[str, Any]] = {}
     if "quality" in chosen:
@@ -98,7 +104,7 @@ def scorecard(
             _read_text(rows, models, tokens)
         for name, windows in (also or {}).items():
             require_choice("also", name, OTHER_TEXTS)
-            _read_other_text(rows, models, name, check_tokens(windows))
+            _perplexities(rows, f"perplexity_{name}", token_scores(models, windows))
         if rivals and any(map(reads_text, tasks)):
             rival[TFIDF] = {"model": TFIDF}
         for task in tasks:
@@ -151,10 +157,9 @@ def _sort_out(
     return models, None if tokens is None else check_tokens(tokens)
 
 
-def _predicts(model: nn.Module) -> bool:
-    """Tell a language model from an encoder: it has an output head over the vocabulary."""
-    getter = getattr(model, "get_output_embeddings", None)
-    return getter is not None and getter() is not None
+def _writes(model: nn.Module) -> bool:
+    """Tell a language model from an encoder: it generates, from a head over the vocabulary."""
+    return callable(getattr(model, "generate", None)) and output_head(model) is not None
 
 
 def _sample(models: Mapping[str, nn.Module], tokens: torch.Tensor | None) -> torch.Tensor:
@@ -185,25 +190,19 @@ def _read_text(rows: Any, models: Mapping[str, nn.Module], tokens: torch.Tensor)
     """Fill in perplexity, divergence and agreement, and how sure the ratio of perplexities is."""
     reference = next(iter(models))
     scores = token_scores(models, tokens, reference=reference)
+    _perplexities(rows, "perplexity", scores)
     for name, found in scores.items():
         agreement = found.agreement  # None for the reference, which agrees with itself
-        rows[name]["perplexity"] = found.perplexity
         rows[name]["kl_nats"] = 0.0 if agreement is None else agreement.kl
         rows[name]["top1_agreement"] = 1.0 if agreement is None else agreement.top1
-        if agreement is not None and len(tokens) > 1:
-            losses = found.losses, scores[reference].losses
-            rows[name].update(beside("perplexity", times, *losses))
 
 
-def _read_other_text(
-    rows: Any, models: Mapping[str, nn.Module], text: str, tokens: torch.Tensor
-) -> None:
-    """Fill in the perplexity on another text: what was gained on one may be lost on another."""
-    column, scores = f"perplexity_{text}", token_scores(models, tokens)
-    reference = next(iter(models))
+def _perplexities(rows: Any, column: str, scores: Mapping[str, TokenScores]) -> None:
+    """Fill in a text's perplexities; beside all but the reference's, how sure their ratio is."""
+    reference, *others = scores
     for name, found in scores.items():
         rows[name][column] = found.perplexity
-        if name != reference and len(tokens) > 1:
+        if name in others and len(found.losses) > 1:
             rows[name].update(beside(column, times, found.losses, scores[reference].losses))
 
 

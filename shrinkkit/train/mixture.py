@@ -22,6 +22,7 @@ from torch import nn
 
 from shrinkkit.errors import InputError, require_choice, require_int
 from shrinkkit.sources.text import load_text
+from shrinkkit.surgery.parts import output_head
 from shrinkkit.train.self_text import write_windows
 
 WRITTEN = "written"  # by the model itself
@@ -35,8 +36,7 @@ def kinds_for(model: nn.Module | None) -> tuple[str, ...]:
     model: None where none is at hand, as in a run that reads a checkpoint block by block.
     """
     writes = getattr(getattr(model, "config", None), "bos_token_id", None) is not None
-    head = getattr(model, "get_output_embeddings", lambda: None)()
-    return MIXTURE if writes and head is not None else MIXTURE[:-1]
+    return MIXTURE if writes and output_head(model) is not None else MIXTURE[:-1]
 
 
 def mixed_windows(

@@ -15,8 +15,7 @@ one, and it is judged whole.
 from __future__ import annotations
 
 from shrinkkit.measure import Interval
-
-HOLDS, NOT_HERE, UNDECIDED = "holds", "not here", "undecided"
+from shrinkkit.measure.paired import HOLDS, NOT_HERE, UNDECIDED
 
 
 def judge(

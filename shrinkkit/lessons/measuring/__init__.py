@@ -2,4 +2,4 @@
 
 from shrinkkit.lessons.measuring.figures import draw_roofline
 from shrinkkit.lessons.measuring.process import footprint
-from shrinkkit.lessons.measuring.questions import right_answers
+from shrinkkit.measure.tasks.analogies import right_answers

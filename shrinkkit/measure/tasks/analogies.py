@@ -24,7 +24,7 @@ from shrinkkit.errors import InputError, require_int
 from shrinkkit.surgery.running import device_of, evaluating, pad_right, progress
 
 if TYPE_CHECKING:
-    from shrinkkit.sources.tasks import AnalogyTask
+    from shrinkkit.sources.tasks import AnalogyQuestion, AnalogyTask
 
 _WIDTH = 4  # candidates a question and round that are scored in full
 
@@ -137,13 +137,29 @@ def analogy_accuracy(
     Returns Accuracy with its 95 % Wilson interval.
     Raises InputError for an unknown section or more questions than it has.
     """
-    questions = task.questions(section, n_questions, seed)
-    prompts = [tokenizer(question.prompt)["input_ids"] for question in questions]
-    endings = _endings(tokenizer, questions[0].prompt, questions[0].candidates)
-    chosen = choose_candidates(model, prompts, endings)
-    right = torch.tensor([c == q.answer for c, q in zip(chosen, questions, strict=True)])
+    right = torch.tensor(
+        right_answers(model, tokenizer, task.questions(section, n_questions, seed))
+    )
     n_right, n = int(right.sum()), len(right)
     return Accuracy(n_right / n, *wilson_interval(n_right, n), n, right)
+
+
+def right_answers(
+    model: nn.Module, tokenizer: Any, questions: Sequence[AnalogyQuestion]
+) -> list[bool]:
+    """Say for each question of one section whether the model finds the right candidate likeliest.
+
+    With them, `paired_interval` compares two models on the same questions.
+
+    model: a causal language model; tokenizer: its tokenizer.
+    questions: from `load_task("analogies").questions(...)`.
+    Returns one bool a question; their mean is `analogy_accuracy`'s value.
+    Raises InputError for no questions.
+    """
+    prompts = [tokenizer(question.prompt)["input_ids"] for question in questions]
+    endings = _endings(tokenizer, questions[0].prompt, questions[0].candidates) if questions else []
+    chosen = choose_candidates(model, prompts, endings)
+    return [c == question.answer for c, question in zip(chosen, questions, strict=True)]
 
 
 def _endings(tokenizer: Any, prompt: str, candidates: Sequence[str]) -> list[list[int]]:

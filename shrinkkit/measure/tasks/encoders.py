@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from shrinkkit.errors import InputError, require_choice, require_int
+from shrinkkit.errors import InputError, require_int
 from shrinkkit.surgery.running import device_of, evaluating, pad_right, progress
 
 if TYPE_CHECKING:
@@ -158,9 +158,7 @@ def classification_score(
     Returns ClassificationScore(accuracy, macro_f1, n texts). Deterministic.
     Raises InputError: an empty part, a head over other labels.
     """
-    judged = getattr(task, require_choice("part", part, ["choice", "test"]))
-    if not len(judged):
-        raise InputError(f"The task {task.name!r} has no part {part!r}.")
+    judged = task.part(part)
     if is_classifier(model):
         logits = label_scores(model, tokenizer, judged.texts)
         if logits.shape[1] != len(task.label_names):

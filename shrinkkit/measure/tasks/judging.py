@@ -20,6 +20,7 @@ from shrinkkit.measure.tasks.last_words import last_word_scores
 from shrinkkit.measure.tasks.rivals import tfidf_classification, tfidf_retrieval
 from shrinkkit.measure.tasks.zero_shot import zero_shot_score
 from shrinkkit.sources.tasks import ClassificationTask, LastWordTask, RetrievalTask, Task
+from shrinkkit.surgery.parts import output_head
 
 ANALOGY_SECTIONS = ("capital-world", "gram2-opposite")
 
@@ -80,7 +81,11 @@ def judge(model: nn.Module, tokenizer: Any, task: Task, n_questions: int, seed: 
     n_questions, seed: how many questions of each of two sections of an analogy task, and which.
     """
     if isinstance(task, ClassificationTask):
-        asked = zero_shot_score if task.prompt and _writes(model) else classification_score
+        asked = (
+            zero_shot_score
+            if task.prompt and output_head(model) is not None
+            else classification_score
+        )
         return _classified(task, asked(model, tokenizer, task))
     if isinstance(task, RetrievalTask):
         return _retrieved(task, retrieval_scores(model, tokenizer, task))
@@ -102,11 +107,6 @@ def judge(model: nn.Module, tokenizer: Any, task: Task, n_questions: int, seed: 
         columns.update({name: score.value, f"{name}_low": score.low, f"{name}_high": score.high})
         items[name] = (score.right, share)
     return Judged(columns, items)
-
-
-def _writes(model: nn.Module) -> bool:
-    """Tell a language model, which is asked in words, from an encoder."""
-    return getattr(model, "get_output_embeddings", lambda: None)() is not None
 
 
 def judge_rival(task: Task) -> Judged | None:

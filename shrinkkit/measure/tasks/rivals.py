@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from shrinkkit.errors import InputError, require_choice
 from shrinkkit.measure.tasks.encoders import (
     ClassificationScore,
     RetrievalScore,
@@ -47,9 +46,7 @@ def tfidf_classification(task: ClassificationTask, part: str = "test") -> Classi
     task: from load_task('topics') or 'sentiment'; part: "test" or "choice".
     Raises InputError for an empty part.
     """
-    judged = getattr(task, require_choice("part", part, ["choice", "test"]))
-    if not len(judged):
-        raise InputError(f"The task {task.name!r} has no part {part!r}.")
+    judged = task.part(part)
     asked = [_asked(task, longest) for longest in ((1, 2) if len(task.choice) else (1,))]
     best = max(asked, key=lambda ask: ask(task.choice).accuracy) if len(asked) > 1 else asked[0]
     return best(judged)

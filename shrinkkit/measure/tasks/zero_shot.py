@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from shrinkkit.errors import InputError, require_choice
+from shrinkkit.errors import InputError
 from shrinkkit.measure.tasks.analogies import choose_candidates
 from shrinkkit.measure.tasks.encoders import ClassificationScore, score_guesses
 from shrinkkit.sources.tasks import ClassificationTask
@@ -29,9 +29,9 @@ def zero_shot_score(
     Returns ClassificationScore.
     Raises InputError: a task that cannot be asked so, an empty part.
     """
-    judged = getattr(task, require_choice("part", part, ["choice", "test"]))
-    if task.prompt is None or task.answers is None or not len(judged):
-        raise InputError(f"The task {task.name!r}, part {part!r}, has no prompt or no texts.")
+    if task.prompt is None or task.answers is None:
+        raise InputError(f"The task {task.name!r}, part {part!r}, has no prompt.")
+    judged = task.part(part)
     plain = {"add_special_tokens": False}
     prompts = [tokenizer(task.prompt.format(text), **plain)["input_ids"] for text in judged.texts]
     answers = [tokenizer(f" {word}", **plain)["input_ids"] for word in task.answers]

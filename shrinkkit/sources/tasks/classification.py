@@ -16,7 +16,7 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from shrinkkit.errors import InputError
+from shrinkkit.errors import InputError, require_choice
 from shrinkkit.sources.articles import wikipedia_articles
 from shrinkkit.sources.film_reviews import FilmReview, reviews_by_part
 from shrinkkit.sources.tasks.sentences import mask_title, paragraphs_of
@@ -56,6 +56,13 @@ class ClassificationTask:
     test: Part
     prompt: str | None = None
     answers: tuple[str, ...] | None = None
+
+    def part(self, name: str) -> Part:
+        """Return the part "test" or "choice"; raises InputError for another, or an empty one."""
+        part = getattr(self, require_choice("part", name, ["choice", "test"]))
+        if not len(part):
+            raise InputError(f"The task {self.name!r} has no part {name!r}.")
+        return part
 
 
 def topics(*, n_topics: int, n_train: int, n_test: int | None, seed: int) -> ClassificationTask:

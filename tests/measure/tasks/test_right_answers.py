@@ -6,8 +6,8 @@ import pytest
 
 from shrinkkit import load_task
 from shrinkkit.errors import InputError
-from shrinkkit.lessons.measuring.questions import right_answers
 from shrinkkit.measure import analogy_accuracy
+from shrinkkit.measure.tasks.analogies import right_answers
 
 
 class Letters:
